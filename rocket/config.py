@@ -1,0 +1,559 @@
+"""The options: each declared once, with its default, unit, check and help.
+
+The command line's flags, the environment's variables, the keys of a TOML file, the keywords of `Server` and
+docs/options.md follow from the declarations in `Config`. To add an option, declare it there and run
+`rocket options --markdown > docs/options.md`.
+
+A keyword or flag wins over the environment, that over a TOML file, that over the default.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Optional, TypeVar
+
+from rocket.errors import ConfigError
+
+T = TypeVar("T")
+Given = dict[str, tuple[object, str]]  # option -> (the value as it was written, where)
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+LONGEST_SECONDS = 1_000_000  # epoll_wait(2) takes its milliseconds as an int: 24 days
+INT_MAX = (1 << 31) - 1  # what listen(2) and its like take
+
+LISTENING = "Listening"
+THREADS = "Threads"
+LIMITS = "Limits of a request"
+BUFFERS = "Memory and temporary files"
+TIMEOUTS = "Timeouts"
+REPORTING = "What it says"
+
+DEFAULT = "default"
+KEYWORD = "keyword"
+COMMAND_LINE = "the command line"
+
+
+# --- Kinds of values -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Read an option's value from what a person wrote, and write it for one.
+
+    *read* takes a string or a Python value. It raises ValueError or TypeError if that is not what *expects* says,
+    and OverflowError if only its magnitude is impossible.
+    """
+
+    expects: str
+    read: Callable[[object], object]
+    unit: str = ""
+    metavar: str = "TEXT"
+    show: Callable[[object], str] = str
+    python_only: bool = False
+
+
+def count(least: int = 0) -> Kind:
+    """A whole number, *least* or more."""
+
+    def read(value: object) -> int:
+        number = int(value) if isinstance(value, str) else value
+        return _within(_whole(number), least, INT_MAX)
+
+    return Kind(f"a whole number >= {least}", read, metavar="N")
+
+
+def size(least: int = 0) -> Kind:
+    """A number of bytes, as a number or with one of the units B, kB, MB, GB, KiB, MiB, GiB."""
+
+    def read(value: object) -> int:
+        number = parse_size(value) if isinstance(value, str) else value
+        return _within(_whole(number), least, sys.maxsize)
+
+    expects = f"a number of bytes >= {least}, such as 65536, '64KiB' or '10MB'"
+    return Kind(expects, read, unit="bytes", metavar="SIZE", show=show_size)
+
+
+def seconds(*, zero: bool = True) -> Kind:
+    """A finite number of seconds, more than 0, or 0 too if *zero*."""
+
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise TypeError
+        number = float(value)
+        if not math.isfinite(number) or (number == 0 and not zero):
+            raise ValueError
+        return _within(number, 0.0, LONGEST_SECONDS)
+
+    expects = "a number of seconds >= 0" if zero else "a number of seconds > 0"
+    return Kind(expects, read, unit="seconds", metavar="SECONDS", show=lambda value: f"{value:g}")
+
+
+def switch() -> Kind:
+    """Yes or no."""
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+    def read(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.strip().lower() in words:
+            return words[value.strip().lower()]
+        raise ValueError
+
+    return Kind("yes or no", read, metavar="", show=lambda value: "yes" if value else "no")
+
+
+def choice(*words: str) -> Kind:
+    """One of *words*, in any case."""
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and value.strip().lower() in words:
+            return value.strip().lower()
+        raise ValueError
+
+    return Kind("one of " + ", ".join(words), read, metavar="|".join(words))
+
+
+def addresses() -> Kind:
+    """One or more of what `parse_address` reads: a sequence of strings, or one string with commas."""
+
+    def read(value: object) -> tuple[str, ...]:
+        written = value.split(",") if isinstance(value, str) else value
+        if not isinstance(written, Iterable):
+            raise TypeError
+        found = tuple(_text(item).strip() for item in written)
+        for item in found:
+            parse_address(item)
+        if not found:
+            raise ValueError
+        return found
+
+    return Kind(
+        "host:port, [IPv6 address]:port or :port (all addresses), with a port from 0 (a free one) to 65535",
+        read,
+        metavar="HOST:PORT",
+        show=lambda value: ", ".join(value) if isinstance(value, tuple) else str(value),
+    )
+
+
+def strategy(example: str) -> Kind:
+    """A name, a dotted path, or from Python the object or class itself. Its loader finds out whether it exists."""
+
+    def read(value: object) -> object:
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise ValueError
+        return value.strip() if isinstance(value, str) else value
+
+    return Kind(f"a name or a dotted path such as {example!r}", read, metavar="NAME")
+
+
+def python_class() -> Kind:
+    """A class, or None. There is no way to write one outside of Python."""
+
+    def read(value: object) -> Optional[type[object]]:
+        if value is None or isinstance(value, type):
+            return value
+        raise TypeError
+
+    return Kind("a class", read, metavar="", python_only=True)
+
+
+def field_value() -> Kind:
+    """What may stand in a header field: visible ASCII and spaces, so that it cannot end the line."""
+
+    def read(value: object) -> str:
+        text = _text(value).strip()
+        if not re.fullmatch(r"[ -~]*", text):
+            raise ValueError
+        return text
+
+    return Kind("printable ASCII text", read, show=lambda value: str(value) or '""')
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise TypeError
+
+
+N = TypeVar("N", int, float)
+
+
+def _within(number: N, least: N, most: N) -> N:
+    if number < least:
+        raise ValueError
+    if number > most:
+        raise OverflowError
+    return number
+
+
+# --- Reading and showing ---------------------------------------------------------------------------------------------
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+(?=\s*\w))?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*", re.ASCII)
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": KIB, "MiB": MIB, "GiB": GIB}
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\[\]:/\s]*)):(\d{1,5})", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Return the number of bytes that *text* names: `65536`, `64KiB`, `1.5 MB`. Raise ValueError if it names none.
+
+    `64K` is refused, because it means 64000 to some and 65536 to others.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a size: {text!r}")
+    number, unit = match.groups()
+    return int(number) if unit is None else round(float(number) * _BYTES[unit])
+
+
+def show_size(value: object) -> str:
+    """Return *value* bytes in the largest binary unit that leaves it whole: `65536` is `64KiB`."""
+    number = _whole(value)
+    for factor, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if number and number % factor == 0:
+            return f"{number // factor}{unit}"
+    return str(number)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return host and port of *text*: `localhost:8000`, `[::1]:8000`, or `:8000`, whose host is "" (all addresses).
+
+    Raise ValueError for anything else, also for an IPv6 address without brackets: `::1:8000` is an address itself.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"not an address to listen on: {text!r}")
+    return match[1] or match[2] or "", int(match[3])
+
+
+# --- The options -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of one option. Everything but the name stands in its declaration."""
+
+    name: str
+    default: object
+    kind: Kind
+    group: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "ROCKET_" + self.name.upper()
+
+    def show(self, value: object) -> str:
+        """Return *value* for a person to read: `64KiB`, `75 seconds`, `yes`."""
+        text = self.kind.show(value)
+        return f"{text} {self.kind.unit}" if self.kind.unit and text[-1:].isdigit() else text
+
+    def read(self, value: object, origin: str) -> object:
+        """Return *value* as the option's type, or raise ConfigError that names *origin*."""
+        try:
+            return self.kind.read(value)
+        except OverflowError:
+            raise ConfigError(f"{self.name} is too large: {value!r}{_from(origin)}") from None
+        except (ValueError, TypeError):
+            raise ConfigError(f"{self.name} must be {self.kind.expects}, not {value!r}{_from(origin)}") from None
+
+
+def option(default: T, kind: Kind, group: str, help: str) -> T:
+    """Declare an option. Typed as its value, like `dataclasses.field`, so that mypy knows `config.max_threads`."""
+    return field(default=default, metadata={"kind": kind, "group": group, "help": help})
+
+
+@dataclass(frozen=True, init=False)
+class Config:
+    """The options' values: checked, complete and immutable.
+
+    `Config(max_threads=8)` takes them from Python; `Config.load` also looks at the environment and at files.
+    Both raise ConfigError. `origin` tells where a value comes from.
+    """
+
+    # fmt: off
+    bind: tuple[str, ...] = option(
+        ("127.0.0.1:8000",), addresses(), LISTENING,
+        "Where to listen: host:port, [::1]:port, or :port for all addresses; port 0 takes a free one. "
+        "Several addresses are separated by commas.",
+    )
+    backlog: int = option(
+        2048, count(least=1), LISTENING,
+        "Connections that the system keeps for us until we accept them; it may cut this (Linux: net.core.somaxconn). "
+        "More survives a longer burst, and the last in it wait longer.",
+    )
+    dual_stack: bool = option(
+        True, switch(), LISTENING,
+        "Whether an IPv6 listener on all addresses, [::]:port, takes IPv4 connections too.",
+    )
+    defer_accept: bool = option(
+        True, switch(), LISTENING,
+        "Whether the system may hold a connection back until its first bytes are there (TCP_DEFER_ACCEPT, Linux). "
+        "Saves a wake-up per connection, and silent ones cost no descriptor.",
+    )
+    max_connections: int = option(
+        0, count(), LISTENING,
+        "Open connections at most; at the limit the oldest idle ones are closed and accepting pauses. "
+        "0 takes it from the limit on open files (ulimit -n).",
+    )
+    max_requests_per_connection: int = option(
+        1000, count(), LISTENING,
+        "Requests after which a connection is closed, so that a load balancer spreads its clients anew. "
+        "0 means no limit.",
+    )
+
+    monitor: object = option(
+        "auto", strategy("mypkg.uring:UringMonitor"), THREADS,
+        "What watches idle connections: auto, epoll, kqueue, poll, select, selectors, or a dotted path. "
+        "'rocket monitors' shows what this host has.",
+    )
+    scaling: object = option(
+        "queue", strategy("fixed:8"), THREADS,
+        "The rule that decides how many threads may work: a policy's name, if need be with an argument as in fixed:8, "
+        "or a dotted path.",
+    )
+    min_threads: int = option(
+        2, count(least=1), THREADS,
+        "Threads that are kept also when there is nothing to do. If left out, never more than max_threads.",
+    )
+    max_threads: int = option(
+        40, count(least=1), THREADS,
+        "Threads at most. Handlers that wait (for a database, say) gain from more; handlers that compute do not, "
+        "because of the GIL.",
+    )
+    thread_idle_timeout: float = option(
+        30.0, seconds(), THREADS,
+        "A thread above min_threads that has been idle for longer than this is retired.",
+    )
+    max_queue: int = option(
+        1024, count(least=1), THREADS,
+        "Requests that may wait for a thread; the next one is answered 503 at once. "
+        "A short queue fails early, a long one answers late.",
+    )
+    queue_timeout: float = option(
+        0.0, seconds(), THREADS,
+        "A request that has waited longer than this for a thread is answered 503: its client has probably given up. "
+        "0 means off.",
+    )
+    worker: Optional[type[object]] = option(  # noqa: RUF009 (what it returns is immutable)
+        None, python_class(), THREADS,
+        "The Worker subclass that serves the connections, from Python only. None means WSGIWorker.",
+    )
+
+    limit_request_line: int = option(
+        8190, size(least=64), LIMITS,
+        "The request line's length at most; a longer one is answered 414. Raise it for very long query strings.",
+    )
+    limit_request_fields: int = option(
+        100, count(least=1), LIMITS,
+        "Header fields of a request at most; more are answered 431.",
+    )
+    limit_request_field_size: int = option(
+        8190, size(least=64), LIMITS,
+        "A header field's length at most; a longer one is answered 431. "
+        "Raise it for large cookies or Kerberos tickets.",
+    )
+    max_head_size: int = option(
+        64 * KIB, size(least=256), LIMITS,
+        "Request line and header fields together at most; more is answered 431. What a connection may cost in memory "
+        "before its request is known.",
+    )
+    max_body_size: int = option(
+        GIB, size(), LIMITS,
+        "A request body's length at most; a longer one is answered 413.",
+    )
+
+    body_buffer: int = option(
+        MIB, size(), BUFFERS,
+        "A request body is collected in memory up to this, and from there on in a temporary file, before a thread is "
+        "given to the request. Memory at worst: this for each connection.",
+    )
+    response_buffer: int = option(
+        MIB, size(), BUFFERS,
+        "What a slow reader has not taken yet of a response is kept in memory up to this, and from there on in a "
+        "temporary file, so that the thread is free again. Memory at worst: this for each connection.",
+    )
+    response_spool: int = option(
+        256 * MIB, size(), BUFFERS,
+        "That temporary file's size at most; past it the thread waits for the reader.",
+    )
+
+    head_timeout: float = option(
+        10.0, seconds(zero=False), TIMEOUTS,
+        "A request's head must be there this long after its first byte. Against clients that send a byte now and then.",
+    )
+    body_timeout: float = option(
+        30.0, seconds(zero=False), TIMEOUTS,
+        "A connection is closed if its request body has not grown for this long.",
+    )
+    write_timeout: float = option(
+        30.0, seconds(zero=False), TIMEOUTS,
+        "A connection is closed if its peer has not taken anything of the response for this long.",
+    )
+    keep_alive: float = option(
+        75.0, seconds(), TIMEOUTS,
+        "An idle connection is kept for the next request this long; it costs a descriptor, no thread. Choose more than "
+        "the proxy in front does, or it meets closed connections. 0 closes after each response.",
+    )
+    linger: float = option(
+        0.0, seconds(), TIMEOUTS,
+        "A worker waits this long for a connection's next request before it parks the connection. "
+        "Saves a system call for quick clients, and occupies a thread meanwhile.",
+    )
+    lingering_time: float = option(
+        2.0, seconds(), TIMEOUTS,
+        "After an error is answered, what the client still sends is read for this long before the connection is "
+        "closed; closing at once could destroy the answer on its way.",
+    )
+    graceful_timeout: float = option(
+        5.0, seconds(), TIMEOUTS,
+        "When it is told to stop, the server lets running requests finish for this long, and then exits also if a "
+        "handler is stuck.",
+    )
+
+    server_header: str = option(
+        "Rocket", field_value(), REPORTING,
+        "The value of the Server field of each response; empty for no such field.",
+    )
+    log_level: str = option(
+        "info", choice("debug", "info", "warning", "error", "critical"), REPORTING,
+        "The least important messages that the command line still prints. "
+        "From Python, configure the logger 'rocket' instead.",
+    )
+
+    # fmt: on
+    _origins: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __init__(self, **options: object) -> None:
+        self._settle({name: (value, KEYWORD) for name, value in options.items()})
+
+    @classmethod
+    def load(
+        cls,
+        cli: Mapping[str, object],
+        environ: Mapping[str, str],
+        folder: Path,
+        file: Optional[Path] = None,
+    ) -> Config:
+        """Take the options from *cli*, then *environ*, then *file* or else rocket.toml or pyproject.toml in *folder*.
+
+        *cli* maps options' names to values. Of the two files in *folder* the first that exists counts;
+        it need not exist, but *file* must.
+        """
+        path = file or _file_in(folder)
+        given: Given = {} if path is None else _given_by_toml(path)
+        given.update(_given_by_environ(environ))
+        given.update({name: (value, COMMAND_LINE) for name, value in cli.items()})
+        config = cls.__new__(cls)
+        config._settle(given)
+        return config
+
+    def origin(self, name: str) -> str:
+        """Return where the value of the option *name* comes from: "default", "keyword", "the command line", ..."""
+        return self._origins.get(name, DEFAULT)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the values by name, as `Config` and `Server` take them."""
+        return {name: getattr(self, name) for name in OPTIONS}
+
+    def _settle(self, given: Given) -> None:
+        """Read, check and set the values; the only place that sets any."""
+        values = {name: declared.default for name, declared in OPTIONS.items()}
+        for name, (value, origin) in given.items():
+            if name not in OPTIONS:
+                raise _unknown(name, origin)
+            if OPTIONS[name].kind.python_only and origin != KEYWORD:
+                raise ConfigError(f"{name} can be given from Python only{_from(origin)}")
+            values[name] = OPTIONS[name].read(value, origin)
+        origins = {name: origin for name, (_, origin) in given.items()}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_origins", origins)
+        self._compare()
+
+    def _compare(self) -> None:
+        """Check the values that must fit each other."""
+        if self.max_threads >= self.min_threads:
+            return
+        if "min_threads" not in self._origins:  # max_threads=1 alone is a sensible wish
+            object.__setattr__(self, "min_threads", self.max_threads)
+            return
+        high, low = self.origin("max_threads"), self.origin("min_threads")
+        where = "" if {high, low} == {KEYWORD} else f" (the one from {high}, the other from {low})"
+        raise ConfigError(f"max_threads ({self.max_threads}) is below min_threads ({self.min_threads}){where}")
+
+
+OPTIONS: Mapping[str, Option] = {
+    each.name: Option(name=each.name, default=each.default, **each.metadata) for each in fields(Config) if each.metadata
+}
+
+
+# --- The sources -----------------------------------------------------------------------------------------------------
+
+
+def _file_in(folder: Path) -> Optional[Path]:
+    """Return the file in *folder* that may hold options."""
+    return next((path for path in (folder / "rocket.toml", folder / "pyproject.toml") if path.is_file()), None)
+
+
+def _given_by_toml(path: Path) -> Given:
+    """Read the options in [tool.rocket] of a pyproject.toml, or at the top of any other file."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        table: object = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    except ValueError as exc:  # TOMLDecodeError and UnicodeDecodeError
+        raise ConfigError(f"{path} is not valid TOML: {exc}") from exc
+    prefix = ""
+    if path.name == "pyproject.toml":
+        prefix = "tool.rocket."
+        for key in ("tool", "rocket"):
+            table = table.get(key, {}) if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"tool.rocket in {path} must be a table, not {table!r}")
+    return {name: (value, f"{prefix}{name} in {path}") for name, value in table.items()}
+
+
+def _given_by_environ(environ: Mapping[str, str]) -> Given:
+    """Read the variables named ROCKET_ and an option.
+
+    A misspelled one is refused, but one that resembles no option is somebody else's: Kubernetes sets ROCKET_PORT and
+    ROCKET_SERVICE_HOST beside a service of that name.
+    """
+    given: Given = {}
+    for variable, value in environ.items():
+        if not variable.startswith("ROCKET_"):
+            continue
+        name = variable[len("ROCKET_") :].lower()
+        if name in OPTIONS or get_close_matches(name, OPTIONS, n=1, cutoff=0.7):
+            given[name] = (value, f"{variable} in the environment")
+    return given
+
+
+def _unknown(name: str, origin: str) -> ConfigError:
+    near = get_close_matches(name.replace("-", "_").lower(), OPTIONS, n=1)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"unknown option {name!r}{hint}{_from(origin)}")
+
+
+def _from(origin: str) -> str:
+    return "" if origin == KEYWORD else f" (from {origin})"

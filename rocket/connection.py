@@ -1,0 +1,388 @@
+"""Connections: the only recv and send.
+
+Nothing here waits, but for `Connection.wait`. What the peer has not sent yet, or not taken yet,
+is somebody else's business: the connection is parked, and comes back when the peer has moved.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import tempfile
+import time
+from collections import deque
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
+
+from rocket.errors import ConnectionLost, WriteTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RECEIVE_BYTES = 65536
+NEVER = float("inf")
+
+
+class Connection:
+    """One socket: buffered, file-like, never blocking.
+
+    A connection has one owner at a time: the active queue, a worker, or the reactor. Only the owner
+    touches it; handing it over is the owner's last act.
+
+    *peer* is the address of the other side, *endpoint* the (host, port) that was connected to,
+    *secure* whether the bytes are protected by TLS. *created* is a `time.monotonic`, *requests* counts
+    the requests that were begun.
+    """
+
+    __slots__ = (
+        "_output",
+        "bucket",
+        "buffer",
+        "closed",
+        "created",
+        "deadline",
+        "endpoint",
+        "eof",
+        "fd",
+        "output_limits",
+        "peer",
+        "requests",
+        "scanned",
+        "secure",
+        "since",
+        "sock",
+        "task",
+        "timer",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, str] = ("", ""),
+        endpoint: tuple[str, str] = ("localhost", "0"),
+        *,
+        secure: bool = False,
+        output_limits: tuple[int, int] = (1 << 20, 1 << 28),
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.endpoint = endpoint
+        self.secure = secure
+        self.output_limits = output_limits  # bytes: in memory, in a temporary file (see Output)
+        self.created = self.since = time.monotonic()
+        self.requests = 0
+        self.buffer = b""  # read from the peer, not yet used
+        self.scanned = 0  # bytes of the buffer known to be the beginning of a message: more must come
+        self.eof = False  # the peer has sent its last byte
+        self.closed = False
+        # What goes on when the connection is ready again; None: a new message is to be read.
+        self.task: Any = None  # a `rocket.workers.base.Task`, two floors up
+        self.deadline = NEVER  # monotonic s: when waiting for the peer is given up
+        self.timer = NEVER  # monotonic s: when the reactor will look at the deadline
+        self.bucket: Optional[dict[Connection, None]] = None  # the reactor's, see there
+        self._output: Optional[Output] = None  # accepted by `write`, not yet by the peer
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"fd {self.fd}"
+        return f"<Connection {state} from {':'.join(self.peer)}, {self.requests} requests>"
+
+    # ------------------------------------------------------------------ reading
+
+    def fill(self) -> bool:
+        """Read once what has come into the buffer; return whether anything came.
+
+        False also at the end of the stream, then *eof* is set. Raises ConnectionLost.
+        """
+        try:
+            data = self.sock.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as exc:
+            raise ConnectionLost(str(exc)) from exc
+        if not data:
+            self.eof = True
+            return False
+        self.buffer = self.buffer + data if self.buffer else data
+        return True
+
+    def read(self, size: int = -1) -> Optional[bytes]:
+        """Return *size* bytes, or with -1 all that has come; None if they have not come yet.
+
+        At the end of the stream: what is left, b"" once nothing is.
+        """
+        while size < 0 or len(self.buffer) < size:
+            if self.eof or not self.fill():
+                if self.eof or (size < 0 and self.buffer):
+                    break
+                self.scanned = len(self.buffer)
+                return None
+        taken = self.buffer if size < 0 else self.buffer[:size]
+        self.buffer = self.buffer[len(taken) :]
+        self.scanned = 0
+        return taken
+
+    def readline(self, limit: int = 8190) -> Optional[bytes]:
+        """Return a line with its line feed, or *limit* bytes of a longer one; None if it has not come whole.
+
+        At the end of the stream: what is left, b"" once nothing is.
+        """
+        while True:
+            end = self.buffer.find(b"\n", self.scanned, limit) + 1
+            if not end and len(self.buffer) >= limit:
+                end = limit
+            if not end and not self.eof:
+                self.scanned = len(self.buffer)
+                if self.fill():
+                    continue
+                if not self.eof:
+                    return None
+            self.scanned = 0
+            line = self.buffer[: end or None]
+            self.buffer = self.buffer[len(line) :]
+            return line
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, data: bytes) -> bool:
+        """Send *data*, or keep what the peer does not take now; return whether all of it went.
+
+        Raises ConnectionLost. Kept bytes go by `flush`; see `unsent` and `output`.
+        """
+        if self._output is not None:
+            self._output.add(data)
+            return self.flush()
+        try:
+            sent = self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as exc:
+            raise ConnectionLost(str(exc)) from exc
+        if sent == len(data):
+            return True
+        self.output.add(memoryview(data)[sent:])
+        return False
+
+    def write_parts(self, parts: Sequence[bytes]) -> bool:
+        """Send *parts* as one, without joining them; the rest is as with `write`."""
+        if self._output is not None or not hasattr(self.sock, "sendmsg"):
+            return self.write(b"".join(parts))
+        try:
+            sent = self.sock.sendmsg(parts)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as exc:
+            raise ConnectionLost(str(exc)) from exc
+        for part in parts:
+            if sent < len(part):
+                self.output.add(memoryview(part)[sent:])
+            sent = max(0, sent - len(part))
+        return self._output is None
+
+    def write_file(self, file: IO[bytes], offset: int, count: int, on_done: Callable[[], None]) -> bool:
+        """Send *count* bytes of the regular *file* from *offset* on, by sendfile(2); the rest is as with `write`.
+
+        *on_done* is called once, when the last byte went or the connection is closed.
+        """
+        self.output.add_file(file.fileno(), offset, count, on_done)
+        return self.flush()
+
+    @property
+    def output(self) -> Output:
+        """What the peer has not taken yet; made when it is asked for."""
+        if self._output is None:
+            memory, spool = self.output_limits
+            self._output = Output(memory=memory, spool=spool, secure=self.secure)
+        return self._output
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the peer has yet to take some of what was written."""
+        return self._output is not None
+
+    def flush(self) -> bool:
+        """Send what is kept; return whether all of it went. Raises ConnectionLost."""
+        if self._output is not None:
+            try:
+                if not self._output.flush(self.sock):
+                    return False
+            except OSError as exc:
+                raise ConnectionLost(str(exc)) from exc
+            self._drop_output()
+        return True
+
+    def wait(self, *, writable: bool, timeout: float) -> bool:
+        """Block until the peer has sent, or taken, something; False after *timeout* seconds.
+
+        Only for applications that ask for more than the peer gives: it holds a thread.
+        """
+        waiter = select.poll()
+        waiter.register(self.fd, select.POLLOUT if writable else select.POLLIN)
+        return bool(waiter.poll(timeout * 1000))
+
+    def drain_output(self, timeout: float) -> None:
+        """Block until the peer has taken all that is kept. Raises WriteTimeout after *timeout* s without progress."""
+        while not self.flush():
+            if not self.wait(writable=True, timeout=timeout):
+                raise WriteTimeout(f"the peer took nothing for {timeout:g} s")
+
+    # ------------------------------------------------------------------ ending
+
+    def shutdown(self) -> None:
+        """Say that nothing more will be sent; the peer may still send."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            raise ConnectionLost(str(exc)) from exc
+
+    def close(self) -> None:
+        """Give the descriptor back. Idempotent; never raises."""
+        if self.closed:
+            return
+        self.closed = True
+        self.buffer = b""
+        self.task = None
+        try:
+            self.sock.close()
+        except OSError:
+            pass  # ECONNRESET here is the peer's; the descriptor is given back all the same (close(2))
+        self._drop_output()
+
+    def detach(self) -> socket.socket:
+        """Hand the socket over to the caller, who closes it from now on."""
+        self.closed = True
+        return self.sock
+
+    def _drop_output(self) -> None:
+        output, self._output = self._output, None
+        if output is not None:
+            output.close()
+
+
+class Output:
+    """What the peer has not taken yet: bytes in memory, then in a temporary file, or files to send.
+
+    *memory* and *spool* are bytes: how much is kept in memory, and how much more in a temporary file;
+    `full` tells that both are used up. Not for two threads at once: the connection's owner has it.
+    """
+
+    __slots__ = ("_held", "_parts", "_secure", "_spooled", "memory", "progress", "size", "spool")
+
+    def __init__(self, *, memory: int = 1 << 20, spool: int = 1 << 28, secure: bool = False) -> None:
+        self.memory = memory
+        self.spool = spool
+        self.size = 0  # bytes kept, without files
+        self.progress = 0  # bytes that went since the output was made
+        self._secure = secure  # TLS: the kernel cannot encrypt what sendfile(2) reads
+        self._parts: deque[Union[memoryview, _Range]] = deque()
+        self._held = 0  # bytes kept in memory
+        self._spooled: Optional[_Spool] = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be added before some of it has gone."""
+        if self._spooled is None and self._held > self.memory:
+            return True  # no disk to spool to
+        return self.size >= self.memory + self.spool
+
+    def add(self, data: Union[bytes, memoryview]) -> None:
+        """Keep *data*. It is not copied while it is in memory: the caller does not change it."""
+        self.size += len(data)
+        if self._spooled is None and self._held + len(data) > self.memory and self.spool:
+            self._spooled = _Spool()
+            self._parts.append(self._spooled)
+        if self._spooled is not None and self._spooled.append(data):
+            return
+        self._spooled = None
+        self._held += len(data)
+        self._parts.append(memoryview(data))
+
+    def add_file(self, fd: int, offset: int, count: int, on_done: Callable[[], None]) -> None:
+        """Keep *count* bytes of the file *fd* from *offset* on. *on_done* is called once."""
+        self._spooled = None
+        self._parts.append(_Range(fd, offset, count, on_done))
+
+    def flush(self, sock: socket.socket) -> bool:
+        """Send what the socket takes; return whether nothing is left. Raises OSError."""
+        while self._parts:
+            part = self._parts[0]
+            try:
+                sent = part.send(sock, self._secure) if isinstance(part, _Range) else sock.send(part)
+            except (BlockingIOError, InterruptedError):
+                return False
+            self.progress += sent
+            if isinstance(part, _Range):
+                if isinstance(part, _Spool):
+                    self.size -= sent
+                if part.count == 0:
+                    self._spooled = None if part is self._spooled else self._spooled
+                    self._parts.popleft()
+                    part.close()
+            else:
+                self.size -= sent
+                self._held -= sent
+                if sent == len(part):
+                    self._parts.popleft()
+                else:
+                    self._parts[0] = part[sent:]
+        return True
+
+    def close(self) -> None:
+        """Let go of everything."""
+        while self._parts:
+            part = self._parts.popleft()
+            if isinstance(part, _Range):
+                part.close()
+
+
+class _Range:
+    """Some bytes of a file on their way to a socket."""
+
+    __slots__ = ("_on_done", "count", "fd", "offset")
+
+    def __init__(self, fd: int, offset: int, count: int, on_done: Callable[[], None]) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+        self._on_done: Optional[Callable[[], None]] = on_done
+
+    def send(self, sock: socket.socket, secure: bool) -> int:
+        """Send some; return how many bytes. Raises OSError, also when the file has become shorter."""
+        if secure:
+            sent = sock.send(os.pread(self.fd, min(self.count, RECEIVE_BYTES), self.offset)) if self.count else 0
+        else:
+            # At most 1 GiB a call: macOS and FreeBSD take an off_t, Linux stops at 2 GiB - 4 KiB.
+            sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, 1 << 30)) if self.count else 0
+        if self.count and not sent:
+            raise ConnectionLost(f"the file ended {self.count} bytes early")
+        self.offset += sent
+        self.count -= sent
+        return sent
+
+    def close(self) -> None:
+        on_done, self._on_done = self._on_done, None
+        if on_done is not None:
+            on_done()
+
+
+class _Spool(_Range):
+    """Bytes in a temporary file, appended at its end while its beginning is sent."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed when it was sent)
+        super().__init__(self._file.fileno(), 0, 0, self._file.close)
+
+    def append(self, data: Union[bytes, memoryview]) -> bool:
+        """Write *data* at the end; False, and nothing changed, if the disk is full."""
+        view = memoryview(data)
+        end = self.offset + self.count
+        written = 0
+        try:
+            while written < len(view):
+                written += os.pwrite(self.fd, view[written:], end + written)
+        except OSError:  # ENOSPC, EDQUOT: the caller keeps it in memory
+            return False
+        self.count += len(view)
+        return True

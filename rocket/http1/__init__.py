@@ -1,0 +1,29 @@
+"""HTTP/1.1 on the wire: bytes to requests, responses to bytes. Knows no sockets, threads or options.
+
+Reading order: `grammar` (the alphabets), `head` (request heads), `target` (Host and the four forms of a
+target), `chunked` (bodies), `response`. What is refused, with which status, and why: docs/http.md.
+"""
+
+from rocket.http1.chunked import LAST_CHUNK, ChunkedBody, chunk
+from rocket.http1.grammar import Limits
+from rocket.http1.head import CHUNKED, Head, check_partial, read_head
+from rocket.http1.response import CONTINUE, REASONS, ResponseHead, error_response, format_head, http_date
+from rocket.http1.target import split_target
+
+__all__ = [
+    "CHUNKED",
+    "CONTINUE",
+    "LAST_CHUNK",
+    "REASONS",
+    "ChunkedBody",
+    "Head",
+    "Limits",
+    "ResponseHead",
+    "check_partial",
+    "chunk",
+    "error_response",
+    "format_head",
+    "http_date",
+    "read_head",
+    "split_target",
+]

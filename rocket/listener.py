@@ -1,0 +1,180 @@
+"""Listeners: listening sockets, and the threads that accept from them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from typing import Callable, NamedTuple, Optional
+
+from rocket.connection import Connection
+from rocket.errors import BindError
+
+log = logging.getLogger("rocket.listener")
+
+# The system is short of something: go on later (accept(2)).
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE = 0.1  # s: between two looks at a shortage, or at a full server
+COMPLAIN = 5.0  # s: between two log lines about the same shortage
+DEFER_ACCEPT = 5  # s: how long the kernel keeps a connection that says nothing to itself
+
+
+class Address(NamedTuple):
+    """Where to listen: *host* "" is every address of the host, *port* 0 a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def open_sockets(address: Address, *, backlog: int, dual_stack: bool, defer_accept: bool) -> list[socket.socket]:
+    """Return listening sockets, one for each address that the host name means. Raises BindError."""
+    host = address.host or None
+    try:
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        raise BindError(exc.errno, f"cannot bind {address}: {exc.strerror or exc}") from exc
+    wanted = list(dict.fromkeys((family, where) for family, _, _, _, where in found))
+    families = {family for family, _ in wanted}
+    if host is None and dual_stack and socket.has_dualstack_ipv6() and socket.AF_INET6 in families:
+        wanted = [(family, where) for family, where in wanted if family == socket.AF_INET6]
+    sockets: list[socket.socket] = []
+    for family, where in wanted:
+        try:
+            if sockets and address.port == 0:  # "localhost:0": one port for IPv4 and IPv6
+                where = (where[0], sockets[0].getsockname()[1], *where[2:])
+            sockets.append(
+                _open_socket(family, where, backlog=backlog, dual_stack=dual_stack and host is None, defer=defer_accept)
+            )
+        except OSError as exc:
+            if sockets and exc.errno == errno.EADDRNOTAVAIL:
+                continue  # a name with two addresses, on a host without one of the families
+            for sock in sockets:
+                sock.close()
+            raise BindError(exc.errno, f"cannot bind {address}: {exc.strerror or exc}") from exc
+    return sockets
+
+
+def _open_socket(
+    family: int, where: tuple[object, ...], *, backlog: int, dual_stack: bool, defer: bool
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)  # CLOEXEC (PEP 446)
+    try:
+        # A restart binds at once, though connections of the last run are in TIME_WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
+        # Accepted sockets inherit it (Linux, BSD): one call here instead of one a connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if defer and hasattr(socket, "TCP_DEFER_ACCEPT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT)
+        sock.bind(where)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener:
+    """Accept from one listening socket, in a thread of its own, and hand the connections on.
+
+    *on_connection* gets each, and owns it then. *full* tells whether no more should be accepted
+    now; *on_shortage* is called when that is so, or when descriptors have run out, to make room.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_connection: Callable[[Connection], None],
+        full: Callable[[], bool],
+        on_shortage: Callable[[], None],
+        output_limits: tuple[int, int] = (1 << 20, 1 << 28),
+    ) -> None:
+        self.sock = sock
+        self.address = Address(*sock.getsockname()[:2])
+        self.accepted = 0
+        self._on_connection = on_connection
+        self._full = full
+        self._on_shortage = on_shortage
+        self._output_limits = output_limits
+        self._endpoint = (self.address.host, str(self.address.port))
+        self._stop_read, self._stop_write = os.pipe()
+        self._complained = -COMPLAIN
+        self._thread = threading.Thread(target=self._run, name=f"rocket-listener-{self.address.port}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the listening socket: new clients are refused. Returns when the thread has ended. Idempotent."""
+        if self._stop_write < 0:
+            return
+        stop_write, self._stop_write = self._stop_write, -1
+        os.close(stop_write)  # the other end is readable from now on
+        if self._thread.ident is not None:
+            self._thread.join()
+        os.close(self._stop_read)
+        self.sock.close()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        waiter = select.poll()
+        waiter.register(self.sock, select.POLLIN)
+        waiter.register(self._stop_read, select.POLLIN)
+        stop = select.poll()
+        stop.register(self._stop_read, select.POLLIN)
+        while True:
+            if any(fd == self._stop_read for fd, _ in waiter.poll()):
+                return
+            while not self._accept_all():
+                self._on_shortage()
+                if stop.poll(PAUSE * 1000):
+                    return
+
+    def _accept_all(self) -> bool:
+        """Accept until nobody waits; False if there is no room for more now."""
+        while not self._full():
+            if self._stop_write < 0:
+                return True  # stopped in the middle of a flood of clients
+            try:
+                sock, address = self.sock.accept()
+            except BlockingIOError:
+                return True
+            except OSError as exc:
+                if exc.errno in SHORT:
+                    self._complain("cannot accept on %s: %s", self.address, exc.strerror)
+                    return False
+                if exc.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):
+                    self._complain("the listening socket of %s is gone: %s", self.address, exc.strerror)
+                    return False
+                continue  # ECONNABORTED, EPROTO, EPERM, ...: that client's trouble alone (accept(2))
+            self.accepted += 1
+            try:
+                sock.setblocking(False)
+                # An IPv4 client of a dual-stack socket (RFC 4291, section 2.5.5.2) is an IPv4 client.
+                host = address[0][7:] if address[0].startswith("::ffff:") else address[0]
+                connection = Connection(
+                    sock, (host, str(address[1])), self._endpoint, output_limits=self._output_limits
+                )
+            except OSError:
+                sock.close()
+                continue
+            self._on_connection(connection)
+        self._complain("%s: as many connections as max_connections allows", self.address)
+        return False
+
+    def _complain(self, text: str, *args: Optional[object]) -> None:
+        now = time.monotonic()
+        if now - self._complained >= COMPLAIN:
+            self._complained = now
+            log.error(text, *args)

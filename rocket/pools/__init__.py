@@ -1,0 +1,72 @@
+"""The thread pool, and the policies that size it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any, Callable, Union
+
+from rocket.errors import ConfigError
+from rocket.pools.fixed import FixedPolicy
+from rocket.pools.policy import Readings, ScalingPolicy
+from rocket.pools.queue import QueuePolicy
+
+__all__ = ["POLICIES", "FixedPolicy", "QueuePolicy", "Readings", "ScalingPolicy", "load"]
+
+POLICIES: dict[str, type[ScalingPolicy]] = {"fixed": FixedPolicy, "queue": QueuePolicy}
+
+
+def load(scaling: Union[str, ScalingPolicy, Callable[[], ScalingPolicy]]) -> ScalingPolicy:
+    """Return the policy that *scaling* means.
+
+    It is a policy (anything with `target`), a callable that makes one, a name from `POLICIES`, or a
+    dotted path "package.module:name"; a string may carry arguments: "fixed:8", "queue:age=0.02".
+    Raises ConfigError.
+    """
+    if not isinstance(scaling, str):
+        if inspect.isclass(scaling) or not hasattr(scaling, "target"):
+            return _checked(_call(scaling, repr(scaling), ""), repr(scaling))
+        return _checked(scaling, repr(scaling))
+    name, _, arguments = scaling.partition(":")
+    if name in POLICIES:
+        return _checked(_call(POLICIES[name], scaling, arguments), scaling)
+    if "." not in name and (":" not in scaling or not arguments.isidentifier()):
+        near = difflib.get_close_matches(name, POLICIES, 1)
+        hint = f": did you mean {near[0]!r}?" if near else f": there are {', '.join(POLICIES)}"
+        raise ConfigError(f"scaling: unknown policy {name!r}{hint} (or a dotted path, package.module:name)")
+    attribute, _, arguments = arguments.partition(":")
+    try:
+        found = getattr(importlib.import_module(name), attribute)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(f"scaling: cannot load {scaling!r}: {exc}") from exc
+    if not inspect.isclass(found) and hasattr(found, "target"):
+        return _checked(found, scaling)
+    return _checked(_call(found, scaling, arguments), scaling)
+
+
+def _call(make: Any, text: str, arguments: str) -> Any:
+    """Call *make* with "8,age=0.5" as (8, age=0.5)."""
+    positional: list[float] = []
+    named: dict[str, float] = {}
+    for argument in filter(None, arguments.split(",")):
+        key, equals, value = argument.rpartition("=")
+        try:
+            number = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
+        except ValueError:
+            raise ConfigError(f"scaling: {value!r} in {text!r} is not a number") from None
+        if equals:
+            named[key.strip()] = number
+        else:
+            positional.append(number)
+    try:
+        return make(*positional, **named)
+    except TypeError as exc:
+        raise ConfigError(f"scaling: {text!r}: {exc}") from exc
+
+
+def _checked(policy: Any, text: str) -> ScalingPolicy:
+    """Let an object through that has a `target`; it need not inherit from ScalingPolicy."""
+    if not callable(getattr(policy, "target", None)):
+        raise ConfigError(f"scaling: {text} has no method target(readings)")
+    return policy  # type: ignore[no-any-return]  # duck-typed on purpose

@@ -1,0 +1,58 @@
+"""The scaling policies' side of the pool: what they are told, and what they answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Optional
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What the controller has measured since it asked last.
+
+    Times in seconds, of the monotonic clock; *dt* varies, so formulas must use it. "Busy" is a worker
+    that is serving; one that polls or sleeps is not.
+    """
+
+    now: float  #: when these were taken
+    dt: float  #: since the readings before
+    goal: int  #: how many workers may be active now
+    threads: int  #: live worker threads
+    busy: int  #: workers serving now
+    busy_avg: float  #: mean of busy over dt
+    busy_max: int  #: peak of busy over dt, as sampled
+    stuck: int  #: busy workers whose connection has been served for longer than a second
+    queued: int  #: ready connections that wait now
+    oldest: float  #: how long the head of the queue has waited; 0.0 if there is none
+    arrived: int  #: connections queued over dt
+    started: int  #: turns begun over dt
+    finished: int  #: turns finished over dt
+    wall: float  #: sum of the wall time of those
+    lateness: float  #: how late the controller itself woke: what it waited for the GIL or a CPU
+    gil: bool  #: whether the GIL is on now
+    min: int  #: min_threads
+    max: int  #: max_threads
+
+
+class ScalingPolicy(ABC):
+    """Decide how many workers may be active.
+
+    A policy is arithmetic: readings in, a goal out. The pool clamps the goal to min_threads..max_threads,
+    starts and retires threads, and keeps the goal in force when `target` raises or returns no int.
+    Only the controller's thread calls it, so its state needs no lock. Rules that depend on time use
+    `Readings.now` and `Readings.dt`, never a clock: then the simulator can drive them.
+    """
+
+    interval: ClassVar[float] = 0.25
+    """Seconds between two calls while nothing waits."""
+
+    pulse: ClassVar[Optional[float]] = 0.010
+    """Seconds between two calls while work waits; None: as seldom as otherwise."""
+
+    reason: str = ""
+    """Why the last goal is what it is: half a line for the log."""
+
+    @abstractmethod
+    def target(self, readings: Readings) -> int:
+        """Return the number of workers that may be active."""

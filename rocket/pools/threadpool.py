@@ -1,0 +1,388 @@
+"""The thread pool: the active queue, and the workers' threads that take from it, poll, or sleep.
+
+Leader and followers (Schmidt et al., POSA 2): a worker that finds nothing to do becomes the leader, who
+polls the connection monitor, queues what is ready, gives up the lead and serves what it queued. If
+somebody leads already, it sleeps on a stack: the thread that slept last is woken first, so its caches are
+warm, and threads that are not needed stay asleep and can be retired. A thread of its own for polling
+would fight the workers for the GIL: 27,000 requests/s instead of 80,000 (docs/design.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol
+
+if TYPE_CHECKING:
+    from rocket.connection import Connection
+
+log = logging.getLogger("rocket.pool")
+
+STUCK = 1.0  # s: a turn that takes longer counts as stuck
+
+
+class Poll(Protocol):
+    """What the leader calls: see `Reactor.poll`."""
+
+    def __call__(self, *, block: bool) -> list[Connection]: ...
+
+
+class Slot:
+    """One thread of the pool, and what it is doing. Written by its thread alone, read by the controller."""
+
+    __slots__ = ("connection", "finished", "idle_since", "retired", "serve", "since", "sleep", "thread", "wall")
+
+    def __init__(self, serve: Callable[[Connection], None]) -> None:
+        self.serve = serve
+        self.sleep = threading.Lock()  # held: whoever releases it wakes the thread
+        self.sleep.acquire()
+        self.thread: Optional[threading.Thread] = None
+        self.connection: Optional[Connection] = None  # being served
+        self.since = 0.0  # monotonic s: when its turn began
+        self.finished = 0  # turns
+        self.wall = 0.0  # s, sum of the finished turns
+        self.idle_since = 0.0  # monotonic s: written under the pool's lock
+        self.retired = False  # written under the pool's lock
+
+
+class Counts(NamedTuple):
+    """A moment's figures of the pool."""
+
+    threads: int
+    goal: int
+    awake: int
+    busy: int
+    stuck: int
+    queued: int
+    oldest: float  # s
+    finished: int  # turns, since the pool was made
+    wall: float  # s, of those and of the turns in progress
+
+
+class ThreadPool:
+    """Serve ready connections with as many workers at a time as the goal allows.
+
+    *make_worker* returns what a new thread calls with each connection; it must not raise. *poll* and
+    *wakeup* are the reactor's. Only the controller, or who starts the pool, calls `resize`: starting a
+    thread blocks its caller for 10 ms beside one CPU-bound thread.
+
+    The rule that nothing waits for ever: there is always a worker that is awake. It leads, or it serves and
+    will look at the queue afterwards. Whoever queues wakes the leader; whoever goes to sleep has seen,
+    under the lock, that the queue was empty and that somebody leads.
+    """
+
+    def __init__(
+        self,
+        *,
+        make_worker: Callable[[], Callable[[Connection], None]],
+        poll: Poll,
+        wakeup: Callable[[], None],
+        min_threads: int,
+        max_threads: int,
+        on_busy: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.min_threads = min_threads
+        self.max_threads = max_threads
+        self._make_worker = make_worker
+        self._poll = poll
+        self._wakeup = wakeup
+        self._on_busy = on_busy
+        self._clock = clock
+        self._queue: deque[Connection] = deque()  # the active queue; append and popleft are atomic
+        self._lock = threading.Lock()
+        self._goal = min_threads  # written by the controller under the lock
+        self._slots: list[Slot] = []  # guarded by _lock; replaced, never changed, so that a reader has a copy
+        self._idle: list[Slot] = []  # the stack of sleepers; guarded by _lock
+        self._awake = 0  # threads that do not sleep; guarded by _lock
+        self._led: object = None  # who polls; taken under _lock, given up by the leader with one store
+        self._stopping = False
+        self._past_finished = 0  # turns of threads that are gone; guarded by _lock
+        self._past_wall = 0.0
+        self._numbered = 0
+        self.spread = not gil_enabled()  # whether what is ready goes to many workers at once
+
+    # ------------------------------------------------------------------ any thread
+
+    @property
+    def goal(self) -> int:
+        return self._goal
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """The live worker threads."""
+        return [slot.thread for slot in self._slots if slot.thread is not None]
+
+    def submit(self, connection: Connection) -> None:
+        """Queue *connection* for the next free worker. Any thread; never blocks."""
+        connection.since = self._clock()
+        self._queue.append(connection)
+        # A leader that has not seen it is in poll, or about to be; a wake-up is kept until then.
+        if self._led is not None:
+            self._wakeup()
+
+    def hand_over(self) -> None:
+        """Wake somebody who goes on if work, or the lead, is waiting. For a worker that is about to block."""
+        if self._idle and (self._queue or self._led is None):
+            self._wake()
+
+    def relieve(self) -> None:
+        """Let work go on that waits for workers who overstay: wake one, or poll once. The controller's."""
+        if self._idle and self._wake():
+            return
+        with self._lock:
+            if self._led is not None or self._stopping:
+                return
+            self._led = self
+        try:
+            self._queue.extend(self._poll(block=False))
+        finally:
+            self._led = None
+            self._wake()  # the last busy worker may have gone to sleep meanwhile, because somebody led
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits: somebody leads, and the queue is empty."""
+        return self._led is not None and not self._queue
+
+    def counts(self) -> Counts:
+        """Add up what the threads are doing. Any thread; never blocks for long."""
+        now = self._clock()
+        with self._lock:
+            slots = self._slots
+            finished, wall = self._past_finished, self._past_wall
+            awake = self._awake
+        busy = stuck = 0
+        for slot in slots:
+            finished += slot.finished
+            wall += slot.wall
+            since = slot.since
+            if slot.connection is not None:
+                busy += 1
+                wall += max(0.0, now - since)
+                stuck += now - since > STUCK
+        try:
+            oldest = max(0.0, now - self._queue[0].since)
+        except IndexError:
+            oldest = 0.0
+        return Counts(len(slots), self._goal, awake, busy, stuck, len(self._queue), oldest, finished, wall)
+
+    @property
+    def turns(self) -> int:
+        """How many turns were finished: the guard's sign of life."""
+        return sum(slot.finished for slot in self._slots)
+
+    # ------------------------------------------------------------------ the controller's thread
+
+    def start(self) -> None:
+        """Start min_threads threads."""
+        self.resize(self.min_threads)
+
+    def resize(self, goal: int) -> int:
+        """Let *goal* workers be active, within the bounds; start threads that are missing. Return the goal in force.
+
+        Fewer threads than the goal is no error: RuntimeError ("can't start new thread") is logged, and the next
+        call tries again.
+        """
+        goal = max(self.min_threads, min(self.max_threads, goal))
+        with self._lock:
+            self._goal = goal
+            missing = goal - len(self._slots)
+        for _ in range(missing):
+            if not self._start_thread():
+                break
+        if self._led is None:
+            self._wake()  # the goal may have kept a worker asleep that is needed now
+        return goal
+
+    def retire(self, older_than: float) -> bool:
+        """End the thread that has slept longest, if for *older_than* s and more threads live than the goal needs."""
+        with self._lock:
+            if not self._idle or len(self._slots) <= self._goal:
+                return False
+            if self._clock() - self._idle[0].idle_since < older_than:
+                return False
+            slot = self._idle.pop(0)
+            slot.retired = True
+            self._awake += 1
+        slot.sleep.release()
+        return True
+
+    def revive(self) -> int:
+        """Start threads in place of those that died. Return how many died."""
+        with self._lock:
+            dead = [slot for slot in self._slots if slot.thread is not None and not slot.thread.is_alive()]
+            for slot in dead:
+                self._remove_locked(slot)
+                if slot in self._idle:
+                    self._idle.remove(slot)
+                else:
+                    self._awake -= 1
+        for slot in dead:
+            log.error("a worker thread died; starting another")
+            if slot.connection is not None:
+                slot.connection.close()
+        if dead:
+            self.resize(self._goal)
+        return len(dead)
+
+    # ------------------------------------------------------------------ stopping
+
+    def stop(self, timeout: float) -> list[threading.Thread]:
+        """End all threads; return those that were still busy after *timeout* seconds. Queued work is not begun."""
+        with self._lock:
+            self._stopping = True
+            sleepers, self._idle = self._idle, []
+            self._awake += len(sleepers)
+            slots = self._slots
+        for slot in sleepers:
+            slot.sleep.release()
+        self._wakeup()
+        end = self._clock() + timeout
+        late = []
+        for slot in slots:
+            thread = slot.thread
+            if thread is None or thread is threading.current_thread():
+                continue
+            thread.join(max(0.0, end - self._clock()))
+            if thread.is_alive():
+                late.append(thread)
+        return late
+
+    def take_queued(self) -> list[Connection]:
+        """Return, and forget, what is queued. After `stop`."""
+        queued = list(self._queue)
+        self._queue.clear()
+        return queued
+
+    def stacks(self) -> list[str]:
+        """Return, for each busy worker, its name, peer, time, and where it is."""
+        now = self._clock()
+        frames = sys._current_frames()
+        found = []
+        for slot in self._slots:
+            connection, thread = slot.connection, slot.thread
+            if connection is None or thread is None:
+                continue
+            frame = frames.get(thread.ident or -1)
+            where = "".join(traceback.format_stack(frame)) if frame is not None else ""
+            found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s:\n{where}")
+        return found
+
+    # ------------------------------------------------------------------ inside
+
+    def _wake(self) -> bool:
+        """Wake the worker that fell asleep last, if the goal allows one more. Return whether one was woken."""
+        with self._lock:
+            if not self._idle or self._awake >= self._goal:
+                return False
+            slot = self._idle.pop()
+            self._awake += 1
+        slot.sleep.release()
+        return True
+
+    def _start_thread(self) -> bool:
+        slot = Slot(self._make_worker())
+        with self._lock:
+            if self._stopping:
+                return False
+            self._numbered += 1
+            slot.thread = threading.Thread(
+                target=self._main, args=(slot,), name=f"rocket-worker-{self._numbered}", daemon=True
+            )
+            self._slots = [*self._slots, slot]
+            self._awake += 1
+        try:
+            slot.thread.start()
+        except (RuntimeError, MemoryError) as exc:
+            with self._lock:
+                self._remove_locked(slot)
+                self._awake -= 1
+            log.error("cannot start a worker thread (there are %s): %s", len(self._slots), exc)
+            return False
+        return True
+
+    def _remove_locked(self, slot: Slot) -> None:
+        self._slots = [other for other in self._slots if other is not slot]
+        self._past_finished += slot.finished
+        self._past_wall += slot.wall
+
+    def _main(self, slot: Slot) -> None:
+        """What a worker's thread runs. If it dies (an exception set from outside), the lead is not lost with it."""
+        try:
+            self._run(slot)
+        finally:
+            if self._led is slot:
+                self._led = None
+            self._on_busy()  # the controller looks, and starts another
+
+    def _run(self, slot: Slot) -> None:
+        """A worker's thread: turns while there are any, else the lead, else sleep."""
+        clock = self._clock
+        popleft = self._queue.popleft
+        serve = slot.serve
+        while True:
+            turns = self._next_turns(slot)
+            if turns < 0:
+                return
+            # Not until the queue is empty: pipelined requests queue again and again, and who never polls
+            # starves the others.
+            slot.since = clock()
+            for _ in range(turns):
+                try:
+                    connection = popleft()
+                except IndexError:
+                    break
+                slot.connection = connection
+                serve(connection)
+                slot.connection = connection = None  # type: ignore[assignment]  # it is somebody else's now
+                now = clock()
+                slot.wall += now - slot.since
+                slot.finished += 1
+                slot.since = now
+
+    def _next_turns(self, slot: Slot) -> int:
+        """Poll, or sleep, or neither; return how many turns to take, -1 to end the thread."""
+        queue = self._queue
+        with self._lock:
+            if self._stopping or slot.retired:
+                self._remove_locked(slot)
+                self._awake -= 1
+                return -1
+            surplus = self._awake > self._goal
+            if surplus or self._led is not None:
+                if queue and not surplus:
+                    return len(queue)
+                slot.idle_since = self._clock()
+                self._awake -= 1
+                self._idle.append(slot)
+                lead = False
+            else:
+                self._led = slot
+                lead = True
+        if not lead:
+            slot.sleep.acquire()
+            return 0
+        ready = self._poll(block=not queue)
+        queue.extend(ready)
+        self._led = None
+        if ready:
+            self._on_busy()
+            if self.spread:
+                # Without the GIL what is ready is served side by side at once.
+                for _ in range(min(len(ready) - 1, self._goal - self._awake, len(self._idle))):
+                    self._wake()
+        return len(queue)
+
+
+def gil_enabled() -> bool:
+    """Tell whether this interpreter has a GIL now; it may come back when an extension asks for it (PEP 703)."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())

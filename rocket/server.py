@@ -1,0 +1,465 @@
+"""The facade: puts listeners, reactor, pool, controller and workers together, and takes them apart."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from rocket import http1, monitors, pools
+from rocket.config import Config, parse_address
+from rocket.listener import Address, Listener, open_sockets
+from rocket.pools.controller import Controller
+from rocket.pools.threadpool import ThreadPool, gil_enabled
+from rocket.reactor import Reactor
+from rocket.version import __version__
+from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
+from rocket.workers.base import FlushTask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rocket.connection import Connection
+    from rocket.pools import ScalingPolicy
+
+log = logging.getLogger("rocket.server")
+
+RESERVE = 64  # descriptors that are left for files, databases and the like
+EVICT = 16  # idle connections that go at a time when room is needed
+SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
+STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
+
+
+class Server:
+    """Serve a WSGI application over HTTP/1.1 with threads.
+
+    ::
+
+        with Server(app, bind="127.0.0.1:0", monitor="epoll") as server:
+            print(server.url)
+
+    *options* are those of `rocket.config.Config` (docs/options.md); a ConfigError names the nearest
+    known option if one is unknown. *monitor* and *scaling* take names, dotted paths or objects. With
+    ``worker=`` a subclass of `Worker` serves, and *app* is whatever that expects.
+
+    Several servers may run in one process, in any thread. A stopped server can be started again.
+    """
+
+    def __init__(self, app: Any, *, config: Optional[Config] = None, **options: Any) -> None:
+        if config is not None and options:
+            config = Config(**{**config.as_dict(), **options})
+        self.app = app
+        self.config = config or Config(**options)
+        self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
+        self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
+        self._addresses = [Address(*parse_address(text)) for text in self.config.bind]
+        self._state_lock = threading.RLock()  # one start or stop at a time
+        self._running: Optional[_Parts] = None
+        self._started_at = 0.0
+        self._events: queue.SimpleQueue[Union[int, None]] = queue.SimpleQueue()  # put() is safe in a signal handler
+        self._hurry = False  # a second signal came: written by the signal handler
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Listen and serve, in threads of the server's own. Raises BindError, MonitorUnavailable."""
+        with self._state_lock:
+            if self._running is not None:
+                raise RuntimeError("the server is running already")
+            self._hurry = False
+            self._running = _Parts(self.app, self.config, self._make_monitor, self._policy, self._addresses, self)
+            self._started_at = time.monotonic()
+
+    def serve_forever(self) -> None:
+        """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
+
+        The signals are only listened to in the main thread. Starts the server if it has not been started.
+        """
+        if self._running is None:
+            self.start()
+        with self._signals():
+            event = self._events.get()
+            if event is not None:
+                name, timeout = signal.Signals(event).name, self.config.graceful_timeout
+                log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
+                self.drain()
+
+    def drain(self, timeout: Optional[float] = None) -> bool:
+        """Accept no more, close idle connections, finish requests in progress, then stop. Return whether all finished.
+
+        *timeout* in seconds; by default graceful_timeout. What is not done by then is cut off, and the
+        threads that are still busy are logged with their stacks.
+        """
+        if self._in_worker():
+            self._stop_elsewhere(self.drain)
+            return False
+        parts = self._running
+        if parts is None:
+            return True
+        finished = parts.drain(self.config.graceful_timeout if timeout is None else timeout, lambda: self._hurry)
+        self.stop()
+        return finished
+
+    def stop(self) -> None:
+        """Stop now: close everything, end all threads. Idempotent; any thread.
+
+        A handler may call it, too: the server is then drained, by another thread, as soon as the handler is done.
+        """
+        if self._in_worker():
+            self._stop_elsewhere(self.drain)
+            return
+        with self._state_lock:
+            parts, self._running = self._running, None
+            if parts is not None:
+                parts.stop()
+                log.info("stopped")
+                self._events.put(None)
+
+    def __enter__(self) -> Server:
+        if self._running is None:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], exc: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.drain()
+
+    # ------------------------------------------------------------------ what it tells
+
+    @property
+    def running(self) -> bool:
+        return self._running is not None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The (host, port) pairs that are listened on, with their real ports; empty if it does not run."""
+        parts = self._running
+        return [] if parts is None else [(listener.address.host, listener.address.port) for listener in parts.listeners]
+
+    @property
+    def urls(self) -> list[str]:
+        """A URL for each address; an any-address is named by the loopback address."""
+        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return [f"http://{Address(loopback.get(host, host), port)}/" for host, port in self.addresses]
+
+    @property
+    def url(self) -> str:
+        """The first of `urls`."""
+        if not self.urls:
+            raise RuntimeError("the server is not running")
+        return self.urls[0]
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """A moment's figures: counts since the start, and states now. Any thread."""
+        parts = self._running
+        if parts is None:
+            return {"running": False}
+        return {"running": True, "uptime": round(time.monotonic() - self._started_at, 3), **parts.stats()}
+
+    def describe(self) -> list[str]:
+        """Return lines for a person who has just started it: versions, addresses, monitor, pool and policy."""
+        gil = "GIL on" if gil_enabled() else "GIL off"
+        parts = self._running
+        config = self.config
+        lines = [f"rocket {__version__} on {platform.python_implementation()} {platform.python_version()}, {gil}"]
+        if parts is not None:
+            lines.append("listening on " + ", ".join(self.urls))
+            why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
+            lines.append(f"monitor {parts.monitor_name}: {why}")
+            lines.append(f"at most {parts.max_connections} connections")
+        policy = config.scaling if isinstance(config.scaling, str) else type(self._policy).__name__
+        lines.append(f"{config.min_threads} to {config.max_threads} threads, policy {policy}")
+        return lines
+
+    # ------------------------------------------------------------------ inside
+
+    def _in_worker(self) -> bool:
+        parts = self._running
+        return parts is not None and threading.current_thread() in parts.pool.threads
+
+    @staticmethod
+    def _stop_elsewhere(stop: Callable[[], object]) -> None:
+        threading.Thread(target=stop, name="rocket-stopper").start()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Have SIGTERM and SIGINT put into the events, if this is the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: Optional[FrameType]) -> None:
+            parts = self._running
+            if parts is not None and parts.draining:
+                self._hurry = True
+            self._events.put(number)
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Parts:
+    """What a running server is made of. Made by `Server.start`, of no use after `stop`."""
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        make_monitor: Callable[[], monitors.Monitor],
+        policy: ScalingPolicy,
+        addresses: list[Address],
+        server: Server,
+    ) -> None:
+        self.draining = False
+        self._config = config
+        self._drained = threading.Event()
+        # Every open connection: add and discard are atomic. So closed = accepted - len.
+        self._connections: set[Connection] = set()
+        self._workers: list[Worker] = []  # appended to by the controller
+        self._stopped = False
+        monitor = make_monitor()
+        self.monitor_name = monitor.name
+        self.max_connections = _connection_limit(config.max_connections, monitor)
+        self._reactor = Reactor(monitor, on_expire=self._expire, on_fail=self._close)
+        self._options = _worker_options(config)
+        self._routes = Routes()
+        self._worker_class: Any = config.worker or WSGIWorker
+        self._app = app
+        self.pool = ThreadPool(
+            make_worker=self._make_worker,
+            poll=self._reactor.poll,
+            wakeup=self._reactor.wakeup,
+            min_threads=config.min_threads,
+            max_threads=config.max_threads,
+            on_busy=self._ring,
+        )
+        self._services = Services(
+            park=self._reactor.park,
+            submit=self.pool.submit,
+            close=self._close,
+            detach=self._detach,
+            hand_over=self.pool.hand_over,
+            stats=lambda: server.stats,
+        )
+        self._clerk = self._new_worker()  # sees to late connections; only the polling thread uses it
+        self.controller = Controller(self.pool, policy, thread_idle_timeout=config.thread_idle_timeout)
+        self.listeners: list[Listener] = []
+        try:
+            for address in addresses:
+                self._listen(address)
+        except BaseException:
+            for listener in self.listeners:
+                listener.stop()
+            monitor.close()
+            raise
+        self.pool.start()
+        self.controller.start()
+        for listener in self.listeners:
+            listener.start()
+
+    def _listen(self, address: Address) -> None:
+        config = self._config
+        for sock in open_sockets(
+            address, backlog=config.backlog, dual_stack=config.dual_stack, defer_accept=config.defer_accept
+        ):
+            self.listeners.append(
+                Listener(
+                    sock,
+                    on_connection=self._accepted,
+                    full=self._full,
+                    on_shortage=self._make_room,
+                    output_limits=(config.response_buffer, config.response_spool),
+                )
+            )
+
+    # ------------------------------------------------------------------ called by the parts
+
+    def _accepted(self, connection: Connection) -> None:
+        """Take a new connection in. A listener's thread."""
+        self._connections.add(connection)
+        connection.deadline = connection.created + self._config.head_timeout
+        if self._stopped:
+            self._close(connection)
+        else:
+            self.pool.submit(connection)
+
+    def _full(self) -> bool:
+        return len(self._connections) >= self.max_connections or self.pool.queued >= self._config.max_queue
+
+    def _make_room(self) -> None:
+        """Let the oldest idle connections go."""
+        self._reactor.sweep(_is_idle, EVICT)
+
+    def _expire(self, connection: Connection) -> bool:
+        return self._clerk.expire(connection)
+
+    def _close(self, connection: Connection) -> None:
+        """Close *connection*. Whoever owns it."""
+        if not self._stopped:
+            self._reactor.forget(connection)
+        connection.close()
+        self._discard(connection)
+
+    def _detach(self, connection: Connection) -> None:
+        if not self._stopped:
+            self._reactor.forget(connection)
+        connection.detach()
+        self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if self.draining and not self._connections:
+            self._drained.set()
+
+    def _ring(self) -> None:
+        self.controller.ring()
+
+    def _make_worker(self) -> Callable[[Connection], None]:
+        worker = self._new_worker()
+        self._workers.append(worker)
+        worker.draining = self.draining  # after the append, or a drain in between would miss it
+        return worker.run
+
+    def _new_worker(self) -> Worker:
+        made = (
+            WSGIWorker(self._app, self._services, self._options, self._routes)
+            if self._worker_class is WSGIWorker
+            else self._worker_class(self._app, self._services, self._options)
+        )
+        if not isinstance(made, Worker):
+            raise TypeError(f"worker: {self._worker_class.__name__} is not a subclass of rocket.Worker")
+        return made
+
+    # ------------------------------------------------------------------ figures
+
+    def stats(self) -> dict[str, Any]:
+        counts = self.pool.counts()
+        accepted = sum(listener.accepted for listener in self.listeners)
+        connections = len(self._connections)
+        return {
+            "threads": counts.threads,
+            "goal": counts.goal,
+            "min_threads": self.pool.min_threads,
+            "max_threads": self.pool.max_threads,
+            "busy": counts.busy,
+            "idle": counts.threads - counts.awake,
+            "stuck": counts.stuck,
+            "queued": counts.queued,
+            "oldest": round(counts.oldest, 6),
+            "accepted": accepted,
+            "connections": connections,
+            "parked": len(self._reactor),
+            "closed": max(0, accepted - connections),
+            "turns": counts.finished,
+            "monitor": self.monitor_name,
+            "policy": type(self.controller.policy).__name__,
+        }
+
+    # ------------------------------------------------------------------ the end
+
+    def drain(self, timeout: float, hurry: Callable[[], bool]) -> bool:
+        """Finish what is in progress; return whether all of it was finished in time."""
+        end = time.monotonic() + timeout
+        self.draining = True
+        for listener in self.listeners:
+            listener.stop()
+        for worker in list(self._workers):
+            worker.draining = True
+        self._clerk.draining = True
+        if not self._connections:
+            self._drained.set()
+        while not self._drained.is_set():
+            # Again and again: a worker may have parked a connection before it saw that we drain.
+            self._reactor.sweep(_may_go)
+            left = end - time.monotonic()
+            if left <= 0 or hurry():
+                break
+            self._drained.wait(min(SWEEP_PAUSE, left))
+        if self._drained.is_set():
+            return True
+        for stack in self.pool.stacks():
+            log.warning("cut off: %s", stack)
+        return False
+
+    def stop(self) -> None:
+        """Close everything and end all threads."""
+        for listener in self.listeners:
+            listener.stop()
+        self.controller.stop()
+        late = self.pool.stop(STOP_PATIENCE)
+        if late and not self.draining:
+            for stack in self.pool.stacks():
+                log.warning("cut off: %s", stack)
+        self._stopped = True
+        mine = {*self._reactor.close(), *self.pool.take_queued()}
+        for connection in list(self._connections):
+            if connection in mine or not late:
+                self._close(connection)
+                continue
+            try:
+                # Not closed: a thread that is still at it would then write to whoever gets the descriptor.
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more
+
+
+def serve(app: Any, **options: Any) -> None:
+    """Serve *app* until SIGTERM or SIGINT: ``Server(app, **options).serve_forever()``."""
+    Server(app, **options).serve_forever()
+
+
+def _is_idle(connection: Connection) -> bool:
+    return connection.task is None and not connection.buffer
+
+
+def _may_go(connection: Connection) -> bool:
+    """Whether a parked connection is cut when the server stops: all but those that are being answered."""
+    return not isinstance(connection.task, FlushTask)
+
+
+def _connection_limit(wanted: int, monitor: monitors.Monitor) -> int:
+    """Return how many connections the open-file limit and the monitor allow, or *wanted* if that is less."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    if monitor.max_fd is not None:
+        room = min(room, monitor.max_fd + 1)
+    room = max(1, room - min(RESERVE, room // 4))
+    if wanted > room:
+        log.warning("max_connections (%s) is more than the open-file limit or the monitor allows: %s", wanted, room)
+    return min(wanted or room, room)
+
+
+def _worker_options(config: Config) -> Options:
+    return Options(
+        limits=http1.Limits(
+            request_line=config.limit_request_line,
+            fields=config.limit_request_fields,
+            field_size=config.limit_request_field_size,
+            head_size=config.max_head_size,
+            body_size=config.max_body_size,
+        ),
+        head_timeout=config.head_timeout,
+        body_timeout=config.body_timeout,
+        write_timeout=config.write_timeout,
+        keep_alive=config.keep_alive,
+        linger=config.linger,
+        lingering_time=config.lingering_time,
+        body_buffer=config.body_buffer,
+        max_requests=config.max_requests_per_connection,
+        server_header=config.server_header,
+    )

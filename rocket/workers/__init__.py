@@ -1,0 +1,20 @@
+"""Workers: what is done with a connection that is ready."""
+
+from rocket.workers.base import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After, Options, Services, Worker
+from rocket.workers.routes import Routes
+from rocket.workers.wsgi import WSGIWorker
+
+__all__ = [
+    "CLOSE",
+    "DETACH",
+    "LINGER",
+    "NEXT",
+    "READ_MORE",
+    "WRITE_MORE",
+    "After",
+    "Options",
+    "Routes",
+    "Services",
+    "WSGIWorker",
+    "Worker",
+]

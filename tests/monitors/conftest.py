@@ -1,0 +1,96 @@
+"""Every monitor that this host has, and pairs of sockets to watch."""
+
+import selectors
+import socket
+import sys
+from functools import partial
+
+import pytest
+
+from rocket.monitors import MONITORS
+from rocket.monitors.kqueue import KqueueMonitor
+from rocket.monitors.selectors import SelectorsMonitor
+
+from . import fake_kqueue
+
+# name -> (class, keywords)
+ALL = {
+    **{name: (monitor, {}) for name, monitor in MONITORS.items() if monitor.unavailable() is None},
+    "kqueue-emulated": (KqueueMonitor, {"module": fake_kqueue}),
+    "selectors-stdlib": (SelectorsMonitor, {"selector": selectors.DefaultSelector}),
+    "selectors-poll": (SelectorsMonitor, {"selector": selectors.PollSelector}),
+    "selectors-select": (SelectorsMonitor, {"selector": selectors.SelectSelector}),
+}
+CONCURRENT = [name for name, (monitor, _) in ALL.items() if monitor.concurrent]
+
+
+@pytest.fixture(params=ALL)
+def make_monitor(request):
+    """What makes a monitor."""
+    monitor, keywords = ALL[request.param]
+    return partial(monitor, **keywords)
+
+
+@pytest.fixture
+def monitor(make_monitor):
+    monitor = make_monitor()
+    yield monitor
+    monitor.close()
+
+
+@pytest.fixture
+def counted(make_monitor):
+    """A monitor that counts its readiness calls in `waits`, and what it tells the kernel in `told`."""
+
+    class Counted(make_monitor.func):
+        waits = told = 0
+
+        def _wait(self, timeout):
+            self.waits += 1
+            return super()._wait(timeout)
+
+        def _watch(self, fd, events, before):
+            self.told += 1
+            super()._watch(fd, events, before)
+
+        def _unwatch(self, fd, before):
+            self.told += 1
+            super()._unwatch(fd, before)
+
+    monitor = Counted(**make_monitor.keywords)
+    monitor.told = 0
+    yield monitor
+    monitor.close()
+
+
+def connect_pair():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = connect_pair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def tcp_pair():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def hasty_threads():
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
