@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Callable
@@ -118,7 +119,7 @@ class Controller:
         if self.pool.quiet:
             return False
         if stalled:
-            self.pool.relieve()
+            self.pool.relieve(LOOK)
         return True
 
     def _tend(self) -> None:
@@ -139,7 +140,7 @@ class Controller:
     def _ask(self, now: float, counts: Counts) -> None:
         last = self._last_counts
         gil = gil_enabled()  # asked each time: an extension may switch it on (PEP 703)
-        self.pool.spread = not gil
+        self.pool.width = 1 if gil else os.cpu_count() or 1
         dt = max(1e-6, now - self._asked_at)
         wall = max(0.0, counts.wall - last.wall)
         finished = counts.finished - last.finished

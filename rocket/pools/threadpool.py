@@ -5,11 +5,16 @@ polls the connection monitor, queues what is ready, gives up the lead and serves
 somebody leads already, it sleeps on a stack: the thread that slept last is woken first, so its caches are
 warm, and threads that are not needed stay asleep and can be retired. A thread of its own for polling
 would fight the workers for the GIL: 27,000 requests/s instead of 80,000 (docs/design.md).
+
+Of the workers that are awake, some are blocked: in a handler that is known to wait, or that has overstayed.
+Of the others no more run than can run at the same time, `width`: one with the GIL. Two that run would
+only take the GIL from each other, at every system call.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -34,7 +39,7 @@ class Poll(Protocol):
 class Slot:
     """One thread of the pool, and what it is doing. Written by its thread alone, read by the controller."""
 
-    __slots__ = ("connection", "finished", "idle_since", "retired", "serve", "since", "sleep", "thread", "wall")
+    __slots__ = ("blocked", "connection", "finished", "idle_since", "retired", "serve", "since", "sleep", "thread", "wall")
 
     def __init__(self, serve: Callable[[Connection], None]) -> None:
         self.serve = serve
@@ -45,6 +50,7 @@ class Slot:
         self.since = 0.0  # monotonic s: when its turn began
         self.finished = 0  # turns
         self.wall = 0.0  # s, sum of the finished turns
+        self.blocked = False  # its turn does not count as running; written under the pool's lock
         self.idle_since = 0.0  # monotonic s: written under the pool's lock
         self.retired = False  # written under the pool's lock
 
@@ -99,12 +105,14 @@ class ThreadPool:
         self._slots: list[Slot] = []  # guarded by _lock; replaced, never changed, so that a reader has a copy
         self._idle: list[Slot] = []  # the stack of sleepers; guarded by _lock
         self._awake = 0  # threads that do not sleep; guarded by _lock
+        self._blocked = 0  # those of them whose slot is blocked; guarded by _lock
+        self._current: dict[int, Slot] = {}  # thread ident -> its slot; each thread stores and removes its own
+        self.width = 1 if gil_enabled() else os.cpu_count() or 1  # workers that may run at once; the controller's
         self._led: object = None  # who polls; taken under _lock, given up by the leader with one store
         self._stopping = False
         self._past_finished = 0  # turns of threads that are gone; guarded by _lock
         self._past_wall = 0.0
         self._numbered = 0
-        self.spread = not gil_enabled()  # whether what is ready goes to many workers at once
 
     # ------------------------------------------------------------------ any thread
 
@@ -130,13 +138,29 @@ class ThreadPool:
             self._wakeup()
 
     def hand_over(self) -> None:
-        """Wake somebody who goes on if work, or the lead, is waiting. For a worker that is about to block."""
-        if self._idle and (self._queue or self._led is None):
+        """Let another worker run in place of this one, which is about to block. A worker's thread."""
+        slot = self._current.get(threading.get_ident())
+        if slot is None:
+            return
+        with self._lock:
+            if not slot.blocked:
+                slot.blocked = True
+                self._blocked += 1
+        if self._queue or self._led is None:
             self._wake()
 
-    def relieve(self) -> None:
-        """Let work go on that waits for workers who overstay: wake one, or poll once. The controller's."""
-        if self._idle and self._wake():
+    def relieve(self, overstay: float) -> None:
+        """Let work go on that waits for workers who overstay: wake one, or poll once. The controller's.
+
+        Who has been at one turn for more than *overstay* seconds counts as blocked.
+        """
+        late = self._clock() - overstay
+        with self._lock:
+            for slot in self._slots:
+                if slot.connection is not None and not slot.blocked and slot.since < late:
+                    slot.blocked = True
+                    self._blocked += 1
+        if self._wake():
             return
         with self._lock:
             if self._led is not None or self._stopping:
@@ -280,9 +304,9 @@ class ThreadPool:
     # ------------------------------------------------------------------ inside
 
     def _wake(self) -> bool:
-        """Wake the worker that fell asleep last, if the goal allows one more. Return whether one was woken."""
+        """Wake the worker that fell asleep last, if one more may run. Return whether one was woken."""
         with self._lock:
-            if not self._idle or self._awake >= self._goal:
+            if not self._idle or self._awake >= self._goal or self._awake - self._blocked >= self.width:
                 return False
             slot = self._idle.pop()
             self._awake += 1
@@ -310,16 +334,28 @@ class ThreadPool:
             return False
         return True
 
+    def _unblock(self, slot: Slot) -> None:
+        with self._lock:
+            if slot.blocked:
+                slot.blocked = False
+                self._blocked -= 1
+
     def _remove_locked(self, slot: Slot) -> None:
+        if slot.blocked:
+            slot.blocked = False
+            self._blocked -= 1
         self._slots = [other for other in self._slots if other is not slot]
         self._past_finished += slot.finished
         self._past_wall += slot.wall
 
     def _main(self, slot: Slot) -> None:
         """What a worker's thread runs. If it dies (an exception set from outside), the lead is not lost with it."""
+        ident = threading.get_ident()
+        self._current[ident] = slot
         try:
             self._run(slot)
         finally:
+            self._current.pop(ident, None)
             if self._led is slot:
                 self._led = None
             self._on_busy()  # the controller looks, and starts another
@@ -348,6 +384,9 @@ class ThreadPool:
                 slot.wall += now - slot.since
                 slot.finished += 1
                 slot.since = now
+                if slot.blocked:
+                    self._unblock(slot)
+                    break  # somebody else may run in this one's place by now
 
     def _next_turns(self, slot: Slot) -> int:
         """Poll, or sleep, or neither; return how many turns to take, -1 to end the thread."""
@@ -357,7 +396,7 @@ class ThreadPool:
                 self._remove_locked(slot)
                 self._awake -= 1
                 return -1
-            surplus = self._awake > self._goal
+            surplus = self._awake > self._goal or self._awake - self._blocked > self.width
             if surplus or self._led is not None:
                 if queue and not surplus:
                     return len(queue)
@@ -376,9 +415,9 @@ class ThreadPool:
         self._led = None
         if ready:
             self._on_busy()
-            if self.spread:
+            if self.width > 1:
                 # Without the GIL what is ready is served side by side at once.
-                for _ in range(min(len(ready) - 1, self._goal - self._awake, len(self._idle))):
+                for _ in ready[1 : self.width]:
                     self._wake()
         return len(queue)
 
