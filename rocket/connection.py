@@ -200,6 +200,11 @@ class Connection:
         """Whether the peer has yet to take some of what was written."""
         return self._output is not None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be sent, or done, and the peer may still speak."""
+        return self._output is None and self.task is None and not self.eof
+
     def flush(self) -> bool:
         """Send what is kept; return whether all of it went. Raises ConnectionLost."""
         if self._output is not None:

@@ -194,9 +194,9 @@ class LazyMonitor(Monitor):
 
     def _tell(self, fd: int, again: bool) -> None:
         with self._lock:
+            if self._closed:
+                raise OSError(errno.EBADF, f"the {self.name} monitor is closed")
             try:
-                if self._closed:
-                    raise OSError(errno.EBADF, f"the {self.name} monitor is closed")
                 if fd < 0:  # fileno() of a closed socket; select and poll would only find out later
                     raise OSError(errno.EBADF, f"{fd} is no descriptor")
                 while True:

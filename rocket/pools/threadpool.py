@@ -106,6 +106,9 @@ class ThreadPool:
         self._idle: list[Slot] = []  # the stack of sleepers; guarded by _lock
         self._awake = 0  # threads that do not sleep; guarded by _lock
         self._blocked = 0  # those of them whose slot is blocked; guarded by _lock
+        # Turns to take before somebody polls again although the queue is not empty: pipelined requests queue
+        # again and again, and would starve the others. Written by the leader, and under _lock.
+        self._budget = 0
         self._current: dict[int, Slot] = {}  # thread ident -> its slot; each thread stores and removes its own
         self.width = 1 if gil_enabled() else os.cpu_count() or 1  # workers that may run at once; the controller's
         self._led: object = None  # who polls; taken under _lock, given up by the leader with one store
@@ -334,12 +337,6 @@ class ThreadPool:
             return False
         return True
 
-    def _unblock(self, slot: Slot) -> None:
-        with self._lock:
-            if slot.blocked:
-                slot.blocked = False
-                self._blocked -= 1
-
     def _remove_locked(self, slot: Slot) -> None:
         if slot.blocked:
             slot.blocked = False
@@ -365,12 +362,12 @@ class ThreadPool:
         clock = self._clock
         popleft = self._queue.popleft
         serve = slot.serve
+        taken = 0
         while True:
-            turns = self._next_turns(slot)
+            turns = self._next_turns(slot, taken)
             if turns < 0:
                 return
-            # Not until the queue is empty: pipelined requests queue again and again, and who never polls
-            # starves the others.
+            taken = 0
             slot.since = clock()
             for _ in range(turns):
                 try:
@@ -384,22 +381,32 @@ class ThreadPool:
                 slot.wall += now - slot.since
                 slot.finished += 1
                 slot.since = now
+                taken += 1
                 if slot.blocked:
-                    self._unblock(slot)
                     break  # somebody else may run in this one's place by now
 
-    def _next_turns(self, slot: Slot) -> int:
-        """Poll, or sleep, or neither; return how many turns to take, -1 to end the thread."""
+    def _next_turns(self, slot: Slot, taken: int) -> int:
+        """Poll, or sleep, or neither, after *taken* turns; return how many turns to take next, -1 to end the thread."""
         queue = self._queue
         with self._lock:
+            self._budget -= taken
+            returned = slot.blocked
+            if returned:
+                slot.blocked = False
+                self._blocked -= 1
             if self._stopping or slot.retired:
                 self._remove_locked(slot)
                 self._awake -= 1
                 return -1
             surplus = self._awake > self._goal or self._awake - self._blocked > self.width
+            if queue:
+                if not surplus and (self._budget > 0 or self._led is not None):
+                    return min(len(queue), max(1, self._budget))
+                if returned and self._awake <= self._goal:
+                    # One turn more before it sleeps: where handlers wait, the next one will wait again, and
+                    # sleeping and being woken for it costs 50 us (sleep10: 4,500 -> 5,600 requests/s).
+                    return 1
             if surplus or self._led is not None:
-                if queue and not surplus:
-                    return len(queue)
                 slot.idle_since = self._clock()
                 self._awake -= 1
                 self._idle.append(slot)
@@ -412,6 +419,7 @@ class ThreadPool:
             return 0
         ready = self._poll(block=not queue)
         queue.extend(ready)
+        self._budget = len(queue)
         self._led = None
         if ready:
             self._on_busy()

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from rocket import http1
 from rocket.errors import BadRequest, ConnectionLost
+from rocket.http1 import read_head
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -103,6 +104,9 @@ class Worker:
         self.draining = False  # set by the server: answer what has come, and keep no connection
         self._park = services.park
         self._clock = time.monotonic
+        self._limits = options.limits
+        self._keep_alive = options.keep_alive
+        self._linger = options.linger
 
     # ------------------------------------------------------------------ to override
 
@@ -116,14 +120,15 @@ class Worker:
                 return READ_MORE
             data = connection.buffer
         fields = self.new_fields(connection)
-        head = http1.read_head(data, fields, self.options.limits, max(0, connection.scanned - 1))
+        scanned = connection.scanned
+        head = read_head(data, fields, self._limits, scanned - 1 if scanned else 0)
         if head is None:
             return self._await_head(connection, data)
         connection.scanned = 0
         connection.requests += 1
-        length = head.length
+        length = head[4]
         if not length:
-            connection.buffer = data[head.end :]
+            connection.buffer = data[head[3] :]
             return self.respond(connection, head, fields, None)
         end = head.end + length
         if length > 0 and end <= len(data) and length <= self.options.body_buffer:
@@ -156,9 +161,9 @@ class Worker:
         try:
             task = connection.task
             after = self.serve(connection) if task is None else task.step(self, connection)
-            if after is NEXT and not connection.buffer and not connection.unsent and self._keep(connection):
-                connection.task = None
-                self._park(connection, READ, self._clock() + self.options.keep_alive)
+            # The usual end: the answer went, and nothing else has come.
+            if after is NEXT and not connection.buffer and connection.idle and not (self.draining or self._linger):
+                self._park(connection, READ, self._clock() + self._keep_alive)
                 return
         except BaseException as exc:
             after = self._fail(connection, exc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import sys
 import time
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
@@ -33,6 +34,7 @@ class WSGIWorker(Worker):
         self.routes = Routes() if routes is None else routes
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
+        self._max_requests = options.max_requests or sys.maxsize
         self._tail = b""  # Date and Server, with the empty line
         self._tail_second = 0
 
@@ -64,8 +66,7 @@ class WSGIWorker(Worker):
         environ["RAW_URI"] = target
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
         environ["wsgi.input"] = BytesIO() if body is None else body
-        max_requests = self.options.max_requests
-        if self.draining or (max_requests and connection.requests >= max_requests):
+        if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
         response = Response(self, connection, method, minor, keep_alive)
 
@@ -165,7 +166,7 @@ class Response:
         except BaseException as exc:
             return self._fail(exc)
         finally:
-            if hasattr(result, "close"):
+            if type(result) is not list and hasattr(result, "close"):
                 self._close(result)
         if self._left:
             log.error("%s: the application sent %s bytes less than its Content-Length", self._name(), self._left)
@@ -240,6 +241,13 @@ class Response:
             self.write(data)
             self._finish()
             return
+        if self._head is not None and self._keep_alive and self._minor and self._method != "HEAD":
+            text, code, told, has_date, has_server, wants_close = self._head
+            if code == 200 and told == len(data) <= JOIN and not (has_date or has_server or wants_close):
+                # The usual answer: what `_begin` would find out is known (0.3 us of 5, bench/request.py).
+                self._begun = True
+                self._connection.write(text.encode("latin-1") + self._worker.tail() + data)
+                return
         head = self._begin(len(data))
         if self._left != len(data):
             data = self._frame(data)
