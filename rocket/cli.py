@@ -42,7 +42,7 @@ class Runs(Protocol):
 def _make_server(app: WSGIApplication, config: Config) -> Runs:
     from rocket.server import Server
 
-    return Server(app, **config.as_dict())
+    return Server(app, config=config)
 
 
 def _available() -> Mapping[str, Optional[str]]:

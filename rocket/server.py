@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import queue
 import resource
 import signal
@@ -19,9 +18,8 @@ from rocket import http1, monitors, pools
 from rocket.config import Config, parse_address
 from rocket.listener import Address, Listener, open_sockets
 from rocket.pools.controller import Controller
-from rocket.pools.threadpool import ThreadPool, gil_enabled
+from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
-from rocket.version import __version__
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.base import FlushTask
 
@@ -76,7 +74,14 @@ class Server:
             if self._running is not None:
                 raise RuntimeError("the server is running already")
             self._hurry = False
-            self._running = _Parts(self.app, self.config, self._make_monitor, self._policy, self._addresses, self)
+            self._running = _Parts(
+                self.app,
+                self.config,
+                make_monitor=self._make_monitor,
+                policy=self._policy,
+                addresses=self._addresses,
+                server=self,
+            )
             self._started_at = time.monotonic()
 
     def serve_forever(self) -> None:
@@ -168,11 +173,10 @@ class Server:
         return {"running": True, "uptime": round(time.monotonic() - self._started_at, 3), **parts.stats()}
 
     def describe(self) -> list[str]:
-        """Return lines for a person who has just started it: versions, addresses, monitor, pool and policy."""
-        gil = "GIL on" if gil_enabled() else "GIL off"
+        """Return lines for a person who has just started it: addresses, monitor and why, pool and policy."""
         parts = self._running
         config = self.config
-        lines = [f"rocket {__version__} on {platform.python_implementation()} {platform.python_version()}, {gil}"]
+        lines = []
         if parts is not None:
             lines.append("listening on " + ", ".join(self.urls))
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
@@ -220,6 +224,7 @@ class _Parts:
         self,
         app: Any,
         config: Config,
+        *,
         make_monitor: Callable[[], monitors.Monitor],
         policy: ScalingPolicy,
         addresses: list[Address],

@@ -30,7 +30,7 @@ def head_of(data, limits=LIMITS):
 
 
 def read(pieces, limits=LIMITS):
-    """Return the requests in a stream that comes in *pieces*, the status of the error that ended it, and what is left."""
+    """Return the requests in a stream that comes in *pieces*, the status of the error after them, and what is left."""
     requests = []
     buffer = b""
     scanned = 0
@@ -88,8 +88,12 @@ reserved = {"host", "content-length", "transfer-encoding", "connection", "expect
 reserved |= {"keep-alive", "te", "trailer", "proxy-connection"}
 other_fields = st.lists(st.tuples(tokens.filter(lambda name: name.lower() not in reserved), values), max_size=6)
 spaces = st.sampled_from(["", " ", "\t", "  ", " \t "])
-connections = st.sampled_from(["close", "keep-alive", "Close", "foo, close", "KEEP-ALIVE", "closed", "foo", "x,\tclose ,y"])
-hosts = st.sampled_from(["h", "127.0.0.1:8000", "[::1]", "[::1]:80", "a_b.c", "h:", "%41", "a!$&'()*+;=b", "EXAMPLE.com"])
+connections = st.sampled_from(
+    ["close", "keep-alive", "Close", "foo, close", "KEEP-ALIVE", "closed", "foo", "x,\tclose ,y"]
+)
+hosts = st.sampled_from(
+    ["h", "127.0.0.1:8000", "[::1]", "[::1]:80", "a_b.c", "h:", "%41", "a!$&'()*+;=b", "EXAMPLE.com"]
+)
 
 
 def encode_chunks(pieces, extension, trailers):
@@ -99,7 +103,7 @@ def encode_chunks(pieces, extension, trailers):
 
 @st.composite
 def good_requests(draw):
-    """Return the bytes of a request that must be accepted, and what must be understood: method, target, fields, body."""
+    """Return the bytes of a request that must be accepted, and its method, target, fields and body."""
     minor = draw(st.sampled_from("1110"))
     method, target = draw(methods), draw(targets)
     lines = [(name, draw(spaces), value) for name, value in draw(other_fields)]
@@ -126,14 +130,27 @@ def good_requests(draw):
 
 INTERESTING = [b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b",", b";", b"\x0b", b"\x0c", b"\x7f", b"\x80", b"\xa0"]
 INTERESTING += [b"\xff", b"0", b"5", b"-", b"+", b"_", b"x", b"/", b"*", b"#", b"%", b"?", b'"', b"\r\n ", b"\r\n\r\n"]
-INTERESTING += [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: h\r\n", b"chunked", b", ", b"HTTP/1.1"]
-INTERESTING += [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Transfer-Encoding: gzip\r\n", b"HTTP/2.0", b"@"]
+INTERESTING += [
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: h\r\n",
+    b"chunked",
+    b", ",
+    b"HTTP/1.1",
+]
+INTERESTING += [
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Transfer-Encoding: gzip\r\n",
+    b"HTTP/2.0",
+    b"@",
+]
 
 
 @st.composite
 def mutated_requests(draw):
     """Return a stream of one or two good requests with a few bytes put in, taken out or exchanged."""
-    data = b"".join(draw(st.lists(good_requests(), min_size=1, max_size=2).map(lambda some: [data for data, _ in some])))
+    data = b"".join(data for data, _ in draw(st.lists(good_requests(), min_size=1, max_size=2)))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(data)))
         cut = draw(st.integers(0, 3))
@@ -142,7 +159,9 @@ def mutated_requests(draw):
 
 
 fragments = st.lists(
-    st.sampled_from([*INTERESTING, b"GET", b"POST", b"http://", b"\r\n0\r\n\r\n", b"OPTIONS *", b"GET / HTTP/1.1\r\nHost: h"]),
+    st.sampled_from(
+        [*INTERESTING, b"GET", b"POST", b"http://", b"\r\n0\r\n\r\n", b"OPTIONS *", b"GET / HTTP/1.1\r\nHost: h"]
+    ),
     max_size=25,
 ).map(b"".join)
 any_stream = st.one_of(mutated_requests(), fragments, st.binary(max_size=60), good_requests().map(lambda some: some[0]))

@@ -38,9 +38,8 @@ def test_decoded(wire, content):
         assert not decode([wire[:end]])[1]
 
 
-BAD = b"""-5 +5 0x5 0_5 \xb2 5h g 5.0 "5" -0 5, 5\0 5\x0b \xa05 5\x1f 0x 5\r 5\rX 5;a\rb 5;a\0b 5; 5;=b 5;a= 5;a=" 5;a="b
-5;a="b"c 5;a="\\ ;a=b 5;;a 5;a=b=c 5;a;""".split(b" ")
-BAD = [line for some in BAD for line in some.split(b"\n")]
+BAD = b'-5 +5 0x5 0_5 \xb2 5h g 5.0 "5" -0 5, 5\0 5\x0b \xa05 5\x1f 0x 5\r 5\rX 5;a\rb 5;a\0b'.split(b" ")
+BAD += b'5; 5;=b 5;a= 5;a=" 5;a="b 5;a="b"c 5;a="\\ ;a=b 5;;a 5;a=b=c 5;a;'.split(b" ")
 BAD += [b"", b" 5", b"\t5", b"5 ", b"5\t", b"5 5", b"5 ;a", b"5; a", b"5;a =b", b"5;a= b", b"1" * 17, b"1" * 5000]
 
 

@@ -4,7 +4,7 @@ import pytest
 from http1_reader import LIMITS, byte_by_byte, head_of, read
 
 from rocket import http1
-from rocket.errors import BadRequest, BodyTooLarge, ExpectationFailed, HeadTooLarge, TargetTooLong
+from rocket.errors import BadRequest, BodyTooLarge, HeadTooLarge, TargetTooLong
 from rocket.http1 import head as head_module
 from rocket.http1 import target as target_module
 
@@ -83,7 +83,18 @@ def test_a_minor_version_above_1_is_read_as_1(version, minor):
 
 @pytest.mark.parametrize(
     "target",
-    [b"/", b"//x", b"/..", b"/?", b"/a?b?c", b"/%zz%", b'/a"<>\\^`{|}', b"/\xff\x80", b"http://h", b"hTTps://[::1]:8/x"],
+    [
+        b"/",
+        b"//x",
+        b"/..",
+        b"/?",
+        b"/a?b?c",
+        b"/%zz%",
+        b'/a"<>\\^`{|}',
+        b"/\xff\x80",
+        b"http://h",
+        b"hTTps://[::1]:8/x",
+    ],
 )
 def test_targets_are_kept_as_they_come(target):
     assert head_of(get(line=b"GET " + target + b" HTTP/1.1"))[0].target == target.decode("latin-1")
@@ -152,10 +163,26 @@ def test_a_100_is_for_those_who_wait_with_a_body(version, lines, expects):
 
 @pytest.mark.parametrize(
     "host",
-    "example.com h: h:8080 h:0 h:65535 127.0.0.1 [::1] [::1]:8080 [::ffff:1.2.3.4] [v1.a:b] a_b.c %41b EXAMPLE.com. "
-    "a!$&'()*+,;=b ~-".split(),
+    [
+        "example.com",
+        "EXAMPLE.com.",
+        "h:",
+        "h:8080",
+        "h:0",
+        "h:65535",
+        "127.0.0.1",
+        "a_b.c",
+        "%41b",
+        "a!$&'()*+,;=b",
+        "~-",
+    ],
 )
 def test_good_hosts(host):
+    assert head_of(get(host=b"Host: " + host.encode()))[1]["HTTP_HOST"] == host
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:8080", "[::ffff:1.2.3.4]", "[v1.a:b]"])
+def test_good_addresses(host):
     assert head_of(get(host=b"Host: " + host.encode()))[1]["HTTP_HOST"] == host
 
 
@@ -232,7 +259,7 @@ REFUSED = [
     (b"GET / HTTP/1.1\r\nHost: h\n\r\n", 400, "without CR"),
     (b"GET / HTTP/1.1\r\nHost: h\r\n\n\r\n\r\n", 400, "without CR"),
     (b"GET / HTTP/1.1\r\nHost: h\r\n\rX\r\n\r\n", 400, "without a colon"),
-    *[(get(b"X-A: a" + bytes([byte]) + b"b"), 400, f"0x{byte:02x}") for byte in [*range(9), *range(11, 32), 127] if byte != 13],
+    *[(get(b"X-A: a%cb" % byte), 400, f"0x{byte:02x}") for byte in [*range(9), 11, 12, *range(14, 32), 127]],
     # Host
     (get(host=None), 400, "no Host"),
     (get(host=None, line=b"GET http://h/ HTTP/1.1"), 400, "no Host"),
@@ -242,7 +269,8 @@ REFUSED = [
     (get(host=b"Host:"), 400, "host is empty"),
     *[
         (get(host=b"Host: " + host), 400, "not a host")
-        for host in b"a/b a?b a#b u@h a\\b h:x h:1:2 h:-1 h:123456 [::1 ::1 [] [::g] [1:2] [::1%25e] <h> h% h%4 h%4g a|b [v.a] \xe9".split()
+        for host in b"a/b a?b a#b u@h a\\b a|b <h> h% h%4 h%4g \xe9 h:x h:1:2 h:-1 h:123456".split()
+        + b"[::1 ::1 [] [::g] [1:2] [::1%25e] [v.a] [::1]x".split()
     ],
     (get(host=b"Host: a b"), 400, "not a host"),
     (get(host=b"Host: a, b"), 400, "not a host"),
@@ -250,7 +278,7 @@ REFUSED = [
     # Content-Length
     *[
         (post(b"Content-Length: " + value), 400, "not a Content-Length")
-        for value in b"+5 -5 -0 5_0 0x5 5a 5, ,5 5,5 5.0 5e0 abc 5; \"5\" \xa05 5\x85 \xb2 ~5 0b101 12345678901234567890".split()
+        for value in b"+5 -5 -0 5_0 0x5 5a 5, ,5 5,5 5.0 abc 5; '5' \xa05 5\x85 \xb2 ~5 12345678901234567890".split()
     ],
     (post(b"Content-Length:"), 400, "not a Content-Length"),
     (post(b"Content-Length: 5 5"), 400, "not a Content-Length"),
@@ -284,9 +312,12 @@ REFUSED = [
 
 @pytest.mark.parametrize(("data", "status", "message"), REFUSED, ids=[repr(data[:70])[2:-1] for data, _, _ in REFUSED])
 def test_refused_with_the_right_status_and_words(data, status, message):
-    with pytest.raises(BadRequest, match=message) as caught:
+    def connection():
         if http1.read_head(data, {}, LIMITS) is None:  # a bare LF hides the end of the head
             http1.check_partial(data, 0, LIMITS)
+
+    with pytest.raises(BadRequest, match=message) as caught:
+        connection()
     assert caught.value.status == status
     assert read(byte_by_byte(data))[:2] == ([], status)
 
@@ -309,7 +340,19 @@ def test_a_message_never_repeats_much_of_what_came():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\r", b"\r\n", b"\r\n\r\n", b"\r\n" * 8 + b"\r", b"G", b"GET", b"GET ", b"GET /", b"GET / HT", b"GET / HTTP/1.1\r"],
+    [
+        b"",
+        b"\r",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\r\n" * 8 + b"\r",
+        b"G",
+        b"GET",
+        b"GET ",
+        b"GET /",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r",
+    ],
 )
 def test_half_a_request_line_is_waited_for(data):
     assert http1.read_head(data, {}, LIMITS) is None

@@ -150,7 +150,21 @@ def test_what_is_chunked_comes_back(pieces, data):
     assert (content, decoder.done, rest) == (b"".join(pieces), True, b"next")
 
 
-CHUNKY = [b"5\r\nhello\r\n", b"0\r\n", b"\r\n", b"A;a=b\r\n", b"\r", b"\n", b"X: y\r\n", b"5", b";", b'"', b" ", b"hello", b"0"]
+CHUNKY = [
+    b"5\r\nhello\r\n",
+    b"0\r\n",
+    b"\r\n",
+    b"A;a=b\r\n",
+    b"\r",
+    b"\n",
+    b"X: y\r\n",
+    b"5",
+    b";",
+    b'"',
+    b" ",
+    b"hello",
+    b"0",
+]
 
 
 @settings(max_examples=300)

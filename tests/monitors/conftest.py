@@ -3,6 +3,7 @@
 import selectors
 import socket
 import sys
+import threading
 from functools import partial
 
 import pytest
@@ -22,6 +23,7 @@ ALL = {
     "selectors-select": (SelectorsMonitor, {"selector": selectors.SelectSelector}),
 }
 CONCURRENT = [name for name, (monitor, _) in ALL.items() if monitor.concurrent]
+LIMITED = [name for name, (monitor, _) in ALL.items() if monitor.max_fd is not None]
 
 
 @pytest.fixture(params=ALL)
@@ -40,13 +42,15 @@ def monitor(make_monitor):
 
 @pytest.fixture
 def counted(make_monitor):
-    """A monitor that counts its readiness calls in `waits`, and what it tells the kernel in `told`."""
+    """A monitor that counts in `waits` how often it waits, in `told` what it tells the kernel, and sets `polling`."""
 
     class Counted(make_monitor.func):
         waits = told = 0
+        polling = threading.Event()  # set as the last thing before it waits
 
         def _wait(self, timeout):
             self.waits += 1
+            self.polling.set()
             return super()._wait(timeout)
 
         def _watch(self, fd, events, before):

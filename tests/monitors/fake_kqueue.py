@@ -42,7 +42,7 @@ HUNG_UP = select.POLLHUP | select.POLLERR
 class kevent:
     """An event, or a change."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (as in Python's select)
         self,
         ident: int,
         filter: int = KQ_FILTER_READ,

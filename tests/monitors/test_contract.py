@@ -17,7 +17,7 @@ from rocket.errors import MonitorFull
 from rocket.monitors import READ, WRITE
 from rocket.monitors.base import is_closed
 
-from .conftest import ALL, CONCURRENT, connect_pair
+from .conftest import CONCURRENT, LIMITED, connect_pair
 
 SOON = 30.0  # s; long enough for a slow machine, never waited for in full
 
@@ -298,27 +298,13 @@ def test_a_wakeup_before_a_poll_makes_it_return(monitor):
 
 
 def test_a_wakeup_ends_the_poll_in_progress(counted):
-    polling = threading.Event()
-    monitor = announcing(counted, polling)
     polled = []
-    thread = threading.Thread(target=lambda: polled.append(monitor.poll(None)))
+    thread = threading.Thread(target=lambda: polled.append(counted.poll(None)))
     thread.start()
-    assert polling.wait(SOON)
-    monitor.wakeup()
+    assert counted.polling.wait(SOON)
+    counted.wakeup()
     thread.join(SOON)
     assert polled == [[]]
-
-
-def announcing(monitor, polling):
-    """Let *monitor* set *polling* as the last thing before it waits."""
-    wait = monitor._wait
-
-    def announce_and_wait(timeout):
-        polling.set()
-        return wait(timeout)
-
-    monitor._wait = announce_and_wait
-    return monitor
 
 
 def test_a_wakeup_is_over_after_one_poll(monitor):
@@ -439,9 +425,8 @@ def limited_by_select(monitor):
     return "SelectSelector" in repr(getattr(monitor, "_selector", None))
 
 
+@pytest.mark.parametrize("make_monitor", LIMITED, indirect=True)
 def test_a_monitor_with_a_limit_refuses_what_is_beyond_it_and_says_what_to_do(monitor, pair):
-    if monitor.max_fd is None:
-        pytest.skip(f"{monitor.name} has no limit")
     ours, theirs = pair
     high = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, monitor.max_fd + 1)
     try:
@@ -455,22 +440,30 @@ def test_a_monitor_with_a_limit_refuses_what_is_beyond_it_and_says_what_to_do(mo
         os.close(high)
 
 
+@pytest.mark.parametrize("make_monitor", LIMITED, indirect=True)
 def test_the_highest_descriptor_below_the_limit_can_be_watched(monitor, pair):
-    highest = 3000 if monitor.max_fd is None else monitor.max_fd
-    if limited_by_select(monitor):
-        highest = 1023
     ours, theirs = pair
     theirs.send(b"x")
+    highest = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, monitor.max_fd)
     try:
-        os.dup2(ours.fileno(), highest, inheritable=False)
-    except OSError as exc:
-        pytest.skip(f"the host does not allow descriptor {highest}: {exc}")
-    try:
+        assert highest == monitor.max_fd
         monitor.arm(highest, READ)
         assert monitor.poll(SOON) == [(highest, READ)]
         monitor.disarm(highest)
     finally:
         os.close(highest)
+
+
+@pytest.mark.parametrize("make_monitor", LIMITED, indirect=True)
+def test_a_monitor_with_a_limit_does_not_open_beyond_it_and_leaves_nothing_behind(make_monitor, pair):
+    before = open_descriptors()
+    with contextlib.ExitStack() as stack:
+        while (low := os.dup(pair[0].fileno())) <= make_monitor.func.max_fd:
+            stack.callback(os.close, low)
+        stack.callback(os.close, low)
+        with pytest.raises(MonitorFull):
+            make_monitor()
+    assert open_descriptors() <= before
 
 
 # Threads
@@ -480,15 +473,13 @@ def test_the_highest_descriptor_below_the_limit_can_be_watched(monitor, pair):
 def test_arming_reaches_a_poll_in_progress_if_the_monitor_is_concurrent(counted, pair):
     ours, theirs = pair
     theirs.send(b"x")
-    polling = threading.Event()
-    monitor = announcing(counted, polling)
     polled = SimpleQueue()
-    thread = threading.Thread(target=lambda: [polled.put(monitor.poll(SOON)) for _ in range(20)])
+    thread = threading.Thread(target=lambda: [polled.put(counted.poll(SOON)) for _ in range(20)])
     thread.start()
     for _ in range(20):
-        assert polling.wait(SOON)
-        polling.clear()
-        monitor.arm(ours.fileno(), READ)
+        assert counted.polling.wait(SOON)
+        counted.polling.clear()
+        counted.arm(ours.fileno(), READ)
         assert polled.get(timeout=SOON) == [(ours.fileno(), READ)]
     thread.join(SOON)
 
@@ -643,11 +634,3 @@ def test_several_monitors_do_not_know_each_other(make_monitor, pair):
 
 def open_descriptors():
     return {fd for fd in range(3000) if not is_closed(fd)}
-
-
-def test_every_monitor_says_its_name_and_what_it_can(monitor):
-    assert isinstance(monitor.name, str)
-    assert isinstance(monitor.concurrent, bool)
-    assert monitor.max_fd is None or monitor.max_fd > 0
-    assert type(monitor).__mro__[0].__doc__
-    assert len(ALL) >= 7

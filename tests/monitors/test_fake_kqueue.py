@@ -111,10 +111,11 @@ def test_a_closed_descriptor_cannot_be_added(kq, queue):
 
 
 def test_closing_a_descriptor_removes_its_filters_and_its_number_starts_anew(kq, queue, pair):
-    ours, theirs = pair
-    fd = ours.fileno()
+    fd = pair[0].fileno()
     queue.control([kq.kevent(fd)], 0, 0)
-    with socket.socketpair()[0] as hung_up:
+    hung_up, peer = socket.socketpair()
+    peer.close()
+    with hung_up:
         os.dup2(hung_up.fileno(), fd)
     assert not queue.control(None, 8, 0)
     with pytest.raises(FileNotFoundError):
@@ -122,7 +123,10 @@ def test_closing_a_descriptor_removes_its_filters_and_its_number_starts_anew(kq,
 
 
 def test_what_was_reported_goes_to_the_end(kq, queue):
-    with socket.socketpair()[0] as first, socket.socketpair()[0] as second:
+    first, second = socket.socketpair()
+    with first, second:
+        first.send(b"x")
+        second.send(b"x")
         queue.control([kq.kevent(first.fileno()), kq.kevent(second.fileno())], 0, 0)
         reported = [queue.control(None, 1, None)[0].ident for _ in range(4)]
     assert reported[:2] == reported[2:]

@@ -1,0 +1,152 @@
+"""The real server: `python -m rocket serve` in a process of its own, with what it prints and what it holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+APPS = Path(__file__).parent / "apps"
+PATIENCE = 30.0  # s: for what takes milliseconds; the host may be busy
+
+
+def until(claim, what, patience=PATIENCE):
+    """Ask *claim* until it holds; return what it returned. For processes, which announce nothing."""
+    end = time.monotonic() + patience
+    while True:
+        answer = claim()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"not within {patience:g} s: {what}"
+        threading.Event().wait(0.01)
+
+
+def command(*arguments, cwd, **variables):
+    """Return how to run `rocket` *arguments*: the keywords of `subprocess.Popen`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ROCKET_")}
+    env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
+    return {"args": [sys.executable, "-m", "rocket", *arguments], "cwd": cwd, "env": env, "stdin": subprocess.DEVNULL}
+
+
+def rocket(*arguments, cwd, **variables):
+    """Return what a `rocket` that ends by itself does."""
+    return subprocess.run(
+        **command(*arguments, cwd=cwd, **variables), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+class ServerProcess:
+    """`rocket serve` on a free port, started and listening.
+
+    `expects_errors` is set by a test whose application fails on purpose: in all others a traceback
+    in the log is a failure.
+    """
+
+    def __init__(self, *arguments, cwd, app_dir=APPS, bind="127.0.0.1:0", **variables):
+        self.expects_errors = False
+        self._lines = []  # guarded by _arrived
+        self._arrived = threading.Condition()
+        self._ended = False  # no more lines; guarded by _arrived
+        given = command("serve", "--app-dir", str(app_dir), "--bind", bind, *arguments, cwd=cwd, **variables)
+        self.process = subprocess.Popen(**given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.url = self.line(r"listening on (http://\S+/)")[1].rstrip("/")
+            self.line(r"threads, policy")  # the last of the start-up lines
+        except BaseException:
+            self.kill()
+            raise
+        host, _, port = self.url[len("http://") :].rpartition(":")
+        self.address = host.strip("[]"), int(port)
+        self.handle = psutil.Process(self.process.pid)
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self._arrived:
+                self._lines.append(line.rstrip("\n"))
+                self._arrived.notify_all()
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify_all()
+
+    @property
+    def log(self):
+        with self._arrived:
+            return "\n".join(self._lines)
+
+    def line(self, pattern, patience=PATIENCE):
+        """Wait until it has printed a line that matches *pattern*; return the match."""
+
+        def found():
+            return next(filter(None, (re.search(pattern, line) for line in self._lines)), None)
+
+        with self._arrived:
+            self._arrived.wait_for(lambda: found() or self._ended, patience)
+            match = found()
+            assert match, f"no line like {pattern!r} in\n" + "\n".join(self._lines)
+            return match
+
+    # ------------------------------------------------------------------ what it holds
+
+    def stats(self, path="/stats"):
+        """Its figures, over a connection that is closed afterwards."""
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as response:
+            return json.load(response)
+
+    def holds(self):
+        """How many threads and descriptors it has."""
+        return self.handle.num_threads(), self.handle.num_fds()
+
+    def settle(self, before):
+        """Wait until it holds no more than *before*, a result of `holds`."""
+
+        def settled():
+            now = self.holds()
+            return now[0] <= before[0] and now[1] <= before[1]
+
+        try:
+            until(settled, "settled")
+        except AssertionError:
+            raise AssertionError(f"held {before} threads and descriptors, now {self.holds()}:\n{self.log}") from None
+
+    # ------------------------------------------------------------------ the end
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        """Return the exit code."""
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return code
+
+    def stop(self):
+        """Stop it as an operator does; return the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+        self.process.stderr.close()
+
+    def check(self):
+        """Stop it if it still runs, and say what is wrong with how it went."""
+        try:
+            if self.process.poll() is None:
+                assert self.stop() == 0, self.log
+            if not self.expects_errors:
+                assert "Traceback" not in self.log, self.log
+        finally:
+            self.kill()
