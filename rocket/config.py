@@ -346,7 +346,7 @@ class Config:
         "A short queue fails early, a long one answers late.",
     )
     queue_timeout: float = option(
-        0.0, seconds(), THREADS,
+        30.0, seconds(), THREADS,
         "A request that has waited longer than this for a thread is answered 503: its client has probably given up. "
         "0 means off.",
     )
@@ -393,6 +393,12 @@ class Config:
         "That temporary file's size at most; past it the thread waits for the reader.",
     )
 
+    stream: bool = option(
+        False, switch(), BUFFERS,
+        "Whether the application is called as soon as a request's head is there, and reads the body while it arrives. "
+        "For applications that stop uploads early or follow them; a slow client then holds a thread.",
+    )
+
     head_timeout: float = option(
         10.0, seconds(zero=False), TIMEOUTS,
         "A request's head must be there this long after its first byte. Against clients that send a byte now and then.",
@@ -400,6 +406,11 @@ class Config:
     body_timeout: float = option(
         30.0, seconds(zero=False), TIMEOUTS,
         "A connection is closed if its request body has not grown for this long.",
+    )
+    min_body_rate: int = option(
+        240, size(), TIMEOUTS,
+        "A request body that comes with fewer bytes per second than this, after 5 seconds' grace, is answered 408. "
+        "Against clients that send a byte now and then. 0 means no limit.",
     )
     write_timeout: float = option(
         30.0, seconds(zero=False), TIMEOUTS,

@@ -6,6 +6,7 @@ is somebody else's business: the connection is parked, and comes back when the p
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -19,7 +20,10 @@ from rocket.errors import ConnectionLost, WriteTimeout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+log = logging.getLogger("rocket.connection")
+
 RECEIVE_BYTES = 65536
+FLUSH_BYTES = 4 << 20  # what goes in one turn at most: a peer that takes it as fast as we send must not hold a thread
 NEVER = float("inf")
 
 
@@ -206,7 +210,7 @@ class Connection:
         return self._output is None and self.task is None and not self.eof
 
     def flush(self) -> bool:
-        """Send what is kept; return whether all of it went. Raises ConnectionLost."""
+        """Send what is kept, or some of it; return whether all of it went. Raises ConnectionLost."""
         if self._output is not None:
             try:
                 if not self._output.flush(self.sock):
@@ -254,8 +258,10 @@ class Connection:
         self._drop_output()
 
     def detach(self) -> socket.socket:
-        """Hand the socket over to the caller, who closes it from now on."""
+        """Hand the socket over to the caller, who closes it from now on. What was not sent yet is dropped."""
         self.closed = True
+        self.task = None
+        self._drop_output()
         return self.sock
 
     def _drop_output(self) -> None:
@@ -293,14 +299,30 @@ class Output:
     def add(self, data: Union[bytes, memoryview]) -> None:
         """Keep *data*. It is not copied while it is in memory: the caller does not change it."""
         self.size += len(data)
-        if self._spooled is None and self._held + len(data) > self.memory and self.spool:
-            self._spooled = _Spool()
-            self._parts.append(self._spooled)
-        if self._spooled is not None and self._spooled.append(data):
-            return
-        self._spooled = None
-        self._held += len(data)
-        self._parts.append(memoryview(data))
+        if not self._to_disk(data):
+            self._spooled = None
+            self._held += len(data)
+            self._parts.append(memoryview(data))
+
+    def _to_disk(self, data: Union[bytes, memoryview]) -> bool:
+        """Spool *data* if it is to be; False, and nothing done, if not, or if there is no room on the disk."""
+        spooled = self._spooled
+        if spooled is None and (self._held + len(data) <= self.memory or not self.spool):
+            return False
+        try:
+            # Another file past the limit: what was sent of this one is only given back with all of it.
+            if spooled is None or spooled.end >= self.spool:
+                spooled = _Spool()
+        except OSError:  # no descriptor, no directory
+            return False
+        if not spooled.append(data):
+            if spooled is not self._spooled:
+                spooled.close()
+            return False
+        if spooled is not self._spooled:
+            self._spooled = spooled
+            self._parts.append(spooled)
+        return True
 
     def add_file(self, fd: int, offset: int, count: int, on_done: Callable[[], None]) -> None:
         """Keep *count* bytes of the file *fd* from *offset* on. *on_done* is called once."""
@@ -308,8 +330,11 @@ class Output:
         self._parts.append(_Range(fd, offset, count, on_done))
 
     def flush(self, sock: socket.socket) -> bool:
-        """Send what the socket takes; return whether nothing is left. Raises OSError."""
+        """Send what the socket takes, or a turn's worth; return whether nothing is left. Raises OSError."""
+        end = self.progress + FLUSH_BYTES
         while self._parts:
+            if self.progress >= end:
+                return False
             part = self._parts[0]
             try:
                 sent = part.send(sock, self._secure) if isinstance(part, _Range) else sock.send(part)
@@ -320,7 +345,8 @@ class Output:
                 if isinstance(part, _Spool):
                     self.size -= sent
                 if part.count == 0:
-                    self._spooled = None if part is self._spooled else self._spooled
+                    if part is self._spooled:
+                        self._spooled = None
                     self._parts.popleft()
                     part.close()
             else:
@@ -356,8 +382,7 @@ class _Range:
         if secure:
             sent = sock.send(os.pread(self.fd, min(self.count, RECEIVE_BYTES), self.offset)) if self.count else 0
         else:
-            # At most 1 GiB a call: macOS and FreeBSD take an off_t, Linux stops at 2 GiB - 4 KiB.
-            sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, 1 << 30)) if self.count else 0
+            sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, FLUSH_BYTES)) if self.count else 0
         if self.count and not sent:
             raise ConnectionLost(f"the file ended {self.count} bytes early")
         self.offset += sent
@@ -367,7 +392,10 @@ class _Range:
     def close(self) -> None:
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
-            on_done()
+            try:
+                on_done()
+            except Exception:
+                log.exception("what was to be done after a file was sent failed")
 
 
 class _Spool(_Range):
@@ -379,10 +407,15 @@ class _Spool(_Range):
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed when it was sent)
         super().__init__(self._file.fileno(), 0, 0, self._file.close)
 
+    @property
+    def end(self) -> int:
+        """The file's size in bytes."""
+        return self.offset + self.count
+
     def append(self, data: Union[bytes, memoryview]) -> bool:
         """Write *data* at the end; False, and nothing changed, if the disk is full."""
         view = memoryview(data)
-        end = self.offset + self.count
+        end = self.end
         written = 0
         try:
             while written < len(view):

@@ -18,6 +18,16 @@ log = logging.getLogger("rocket.listener")
 
 # The system is short of something: go on later (accept(2)).
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# One client's trouble: go on with the next. The network errors are those "already pending on the new
+# socket" (accept(2)), EPERM is a firewall's. Anything else would come again at once, and for ever.
+ONE_CLIENT = frozenset(
+    getattr(errno, name)
+    for name in """ECONNABORTED ECONNRESET EPROTO EPERM ENETDOWN ENETUNREACH ENETRESET ENOPROTOOPT
+        EHOSTDOWN EHOSTUNREACH ENONET EOPNOTSUPP ETIMEDOUT EINTR""".split()  # noqa: SIM905
+    if hasattr(errno, name)
+)
+GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+NO_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 PAUSE = 0.1  # s: between two looks at a shortage, or at a full server
 COMPLAIN = 5.0  # s: between two log lines about the same shortage
 DEFER_ACCEPT = 5  # s: how long the kernel keeps a connection that says nothing to itself
@@ -34,42 +44,52 @@ class Address(NamedTuple):
 
 
 def open_sockets(address: Address, *, backlog: int, dual_stack: bool, defer_accept: bool) -> list[socket.socket]:
-    """Return listening sockets, one for each address that the host name means. Raises BindError."""
+    """Return listening sockets, one for each address that the host name means. Raises BindError.
+
+    With *dual_stack* one IPv6 socket on all addresses takes IPv4 connections too.
+    """
     host = address.host or None
     try:
         found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as exc:
-        raise BindError(exc.errno, f"cannot bind {address}: {exc.strerror or exc}") from exc
+    except (OSError, UnicodeError) as exc:  # UnicodeError: no host name at all
+        raise BindError(getattr(exc, "errno", None), f"cannot bind {address}: {_reason(exc)}") from exc
     wanted = list(dict.fromkeys((family, where) for family, _, _, _, where in found))
-    families = {family for family, _ in wanted}
-    if host is None and dual_stack and socket.has_dualstack_ipv6() and socket.AF_INET6 in families:
-        wanted = [(family, where) for family, where in wanted if family == socket.AF_INET6]
+    both = dual_stack and socket.has_dualstack_ipv6()
+    if both:
+        wanted.sort(key=lambda item: item[0] != socket.AF_INET6)
     sockets: list[socket.socket] = []
+    missing: Optional[OSError] = None
     for family, where in wanted:
+        if sockets and both and host is None:
+            break  # the IPv6 socket has it
         try:
             if sockets and address.port == 0:  # "localhost:0": one port for IPv4 and IPv6
                 where = (where[0], sockets[0].getsockname()[1], *where[2:])
-            sockets.append(
-                _open_socket(family, where, backlog=backlog, dual_stack=dual_stack and host is None, defer=defer_accept)
-            )
+            v6_only = not (both and where[0] == "::")
+            sockets.append(_open_socket(family, where, backlog=backlog, v6_only=v6_only, defer=defer_accept))
         except OSError as exc:
-            if sockets and exc.errno == errno.EADDRNOTAVAIL:
+            if exc.errno in NO_FAMILY:
+                missing = exc
                 continue  # a name with two addresses, on a host without one of the families
             for sock in sockets:
                 sock.close()
-            raise BindError(exc.errno, f"cannot bind {address}: {exc.strerror or exc}") from exc
+            raise BindError(exc.errno, f"cannot bind {address}: {_reason(exc)}") from exc
+    if not sockets and missing is not None:
+        raise BindError(missing.errno, f"cannot bind {address}: {_reason(missing)}") from missing
     return sockets
 
 
-def _open_socket(
-    family: int, where: tuple[object, ...], *, backlog: int, dual_stack: bool, defer: bool
-) -> socket.socket:
+def _reason(exc: Exception) -> str:
+    return getattr(exc, "strerror", None) or str(exc)
+
+
+def _open_socket(family: int, where: tuple[object, ...], *, backlog: int, v6_only: bool, defer: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)  # CLOEXEC (PEP 446)
     try:
         # A restart binds at once, though connections of the last run are in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6_only))
         # Accepted sockets inherit it (Linux, BSD): one call here instead of one a connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if defer and hasattr(socket, "TCP_DEFER_ACCEPT"):
@@ -86,8 +106,9 @@ def _open_socket(
 class Listener:
     """Accept from one listening socket, in a thread of its own, and hand the connections on.
 
-    *on_connection* gets each, and owns it then. *full* tells whether no more should be accepted
-    now; *on_shortage* is called when that is so, or when descriptors have run out, to make room.
+    *on_connection* gets each, and owns it then. *full* tells whether no more should be accepted now;
+    *on_shortage* is called, to make room, when somebody waits though that is so, or though descriptors
+    have run out. Then it pauses: never 100 % CPU.
     """
 
     def __init__(
@@ -108,6 +129,7 @@ class Listener:
         self._output_limits = output_limits
         self._endpoint = (self.address.host, str(self.address.port))
         self._stop_read, self._stop_write = os.pipe()
+        self._stop_lock = threading.Lock()  # one stop at a time, or a descriptor would be closed twice
         self._complained = -COMPLAIN
         self._thread = threading.Thread(target=self._run, name=f"rocket-listener-{self.address.port}", daemon=True)
 
@@ -116,14 +138,15 @@ class Listener:
 
     def stop(self) -> None:
         """Close the listening socket: new clients are refused. Returns when the thread has ended. Idempotent."""
-        if self._stop_write < 0:
-            return
-        stop_write, self._stop_write = self._stop_write, -1
-        os.close(stop_write)  # the other end is readable from now on
-        if self._thread.ident is not None:
-            self._thread.join()
-        os.close(self._stop_read)
-        self.sock.close()
+        with self._stop_lock:
+            if self._stop_write < 0:
+                return
+            stop_write, self._stop_write = self._stop_write, -1
+            os.close(stop_write)  # the other end is readable from now on
+            if self._thread.ident is not None:
+                self._thread.join()
+            os.close(self._stop_read)
+            self.sock.close()
 
     # ------------------------------------------------------------------ the thread
 
@@ -134,44 +157,55 @@ class Listener:
         stop = select.poll()
         stop.register(self._stop_read, select.POLLIN)
         while True:
-            if any(fd == self._stop_read for fd, _ in waiter.poll()):
-                return
-            while not self._accept_all():
-                self._on_shortage()
-                if stop.poll(PAUSE * 1000):
+            try:
+                if any(fd == self._stop_read for fd, _ in waiter.poll()):
                     return
+                if self._accept_all():
+                    continue
+                self._on_shortage()
+            except Exception as exc:
+                if isinstance(exc, OSError) and exc.errno in GONE:
+                    log.error("the listening socket of %s is gone: %s", self.address, exc.strerror)
+                    return
+                self._complain("cannot accept on %s: %s", self.address, exc)
+            if stop.poll(PAUSE * 1000):
+                return
 
     def _accept_all(self) -> bool:
-        """Accept until nobody waits; False if there is no room for more now."""
-        while not self._full():
-            if self._stop_write < 0:
-                return True  # stopped in the middle of a flood of clients
+        """Accept until nobody waits, or there is no room; False if not even the first could be accepted."""
+        if self._full():
+            self._complain("%s: no more connections are accepted until some are done", self.address)
+            return False
+        accepted_any = False
+        while self._stop_write >= 0:  # or stopped in the middle of a flood of clients
             try:
                 sock, address = self.sock.accept()
             except BlockingIOError:
-                return True
+                break
             except OSError as exc:
-                if exc.errno in SHORT:
+                if exc.errno in ONE_CLIENT:
+                    continue
+                if exc.errno not in SHORT:
+                    raise
+                # Out of descriptors it says so also when nobody waits.
+                if not accepted_any:
                     self._complain("cannot accept on %s: %s", self.address, exc.strerror)
-                    return False
-                if exc.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):
-                    self._complain("the listening socket of %s is gone: %s", self.address, exc.strerror)
-                    return False
-                continue  # ECONNABORTED, EPROTO, EPERM, ...: that client's trouble alone (accept(2))
+                return accepted_any
+            accepted_any = True
             self.accepted += 1
             try:
                 sock.setblocking(False)
-                # An IPv4 client of a dual-stack socket (RFC 4291, section 2.5.5.2) is an IPv4 client.
-                host = address[0][7:] if address[0].startswith("::ffff:") else address[0]
-                connection = Connection(
-                    sock, (host, str(address[1])), self._endpoint, output_limits=self._output_limits
-                )
             except OSError:
                 sock.close()
                 continue
-            self._on_connection(connection)
-        self._complain("%s: as many connections as max_connections allows", self.address)
-        return False
+            # An IPv4 client of a dual-stack socket (RFC 4291, section 2.5.5.2) is an IPv4 client.
+            host = address[0][7:] if address[0].startswith("::ffff:") else address[0]
+            self._on_connection(
+                Connection(sock, (host, str(address[1])), self._endpoint, output_limits=self._output_limits)
+            )
+            if self._full():
+                break
+        return True
 
     def _complain(self, text: str, *args: Optional[object]) -> None:
         now = time.monotonic()

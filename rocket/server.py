@@ -21,7 +21,7 @@ from rocket.pools.controller import Controller
 from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
-from rocket.workers.base import FlushTask
+from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,12 +253,16 @@ class _Parts:
             max_threads=config.max_threads,
             on_busy=self._ring,
         )
+        # A request whose body has stalled may hold a thread, but never all of them.
+        self._early = threading.BoundedSemaphore(max(1, config.max_threads // 4))
         self._services = Services(
             park=self._reactor.park,
             submit=self.pool.submit,
             close=self._close,
             detach=self._detach,
             hand_over=self.pool.hand_over,
+            begin_early=self._begin_early,
+            end_early=self._early.release,
             stats=lambda: server.stats,
         )
         self._clerk = self._new_worker()  # sees to late connections; only the polling thread uses it
@@ -330,6 +334,9 @@ class _Parts:
         self._connections.discard(connection)
         if self.draining and not self._connections:
             self._drained.set()
+
+    def _begin_early(self) -> bool:
+        return self._config.max_threads > 1 and self._early.acquire(blocking=False)
 
     def _ring(self) -> None:
         self.controller.ring()
@@ -465,6 +472,8 @@ def _worker_options(config: Config) -> Options:
         linger=config.linger,
         lingering_time=config.lingering_time,
         body_buffer=config.body_buffer,
+        min_body_rate=config.min_body_rate,
+        stream=config.stream,
         max_requests=config.max_requests_per_connection,
         server_header=config.server_header,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from http import HTTPStatus
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from rocket.errors import ApplicationError
 from rocket.http1.grammar import TOKEN, VALUE
@@ -31,9 +31,10 @@ _value = re.compile(VALUE).fullmatch
 _digits = re.compile("[0-9]{1,19}").fullmatch
 _new_head = tuple.__new__
 
-# Lines that were checked: a look-up saves 0.6 us a header (bench/parse.py). Filled by any thread; only what is short and
-# sent again and again: names that can hold a secret or are new each time (Set-Cookie, ETag, Location) are not here.
-_LINES: dict[tuple[str, str], str] = {}
+# Lines that were checked: a look-up saves 0.6 us a header (bench/parse.py). Filled by any thread; only what is short
+# and sent again and again: names that can hold a secret or are new each time (Set-Cookie, ETag) are not here.
+Line = Union[str, tuple[str, int]]  # the second for Content-Length: with the number
+_LINES: dict[tuple[str, str], Line] = {}
 _LINES_SIZE = 1024
 _STATUSES: dict[str, tuple[str, int]] = {}
 _STATUSES_SIZE = 256
@@ -68,37 +69,53 @@ def format_head(status: str, headers: list[tuple[str, str]]) -> ResponseHead:
     if type(headers) is not list:
         raise ApplicationError(f"the headers must be a list, not {type(headers).__name__}")
     for header in headers:
-        if type(header) is not tuple or len(header) != 2:
-            raise ApplicationError(f"a header must be a tuple of two, not {header!a:.80}")
-        name, value = header
-        if type(name) is not str or type(value) is not str:
-            raise ApplicationError(f"a header's name and value must be str: {header!a:.80}")
-        known_line = known.get(header)
-        if known_line is not None:
-            lines.append(known_line)
+        try:
+            seen = known.get(header)
+        except TypeError:  # a list, or a list in it
+            seen = None
+        if seen is None:
+            seen, kind = _check(header)
+            if kind == "date":
+                has_date = True
+            elif kind == "server":
+                has_server = True
+            elif kind in _DROPPED:
+                wants_close = wants_close or (kind == "connection" and _says_close(header[1]))
+                continue
+        if isinstance(seen, str):
+            lines.append(seen)
             continue
-        kind = name.lower()
-        if kind == "content-length":
-            told, length = length, _length(value, length)
-            if told is None and code != 204:  # RFC 9110, 8.6
-                lines.append(f"{name}: {value}\r\n")
-            continue
-        line = _line(name, value)
-        if kind == "date":
-            has_date = True
-        elif kind == "server":
-            has_server = True
-        elif kind in _DROPPED:
-            wants_close = wants_close or (kind == "connection" and _says_close(value))
-            continue
-        elif kind in _REFUSED:
-            raise ApplicationError(f"{name} is the server's business (PEP 3333): {header!a:.80}")
-        elif kind in _REPEATED and len(line) <= _SHORT:
-            if len(known) >= _LINES_SIZE:
-                known.clear()
-            known[header] = line
-        lines.append(line)
+        line, told = seen
+        if length is None:
+            length = told
+            if code != 204:  # RFC 9110, 8.6
+                lines.append(line)
+        elif length != told:
+            raise ApplicationError(f"two Content-Length headers: {length} and {told}")
     return _new_head(ResponseHead, ("".join(lines), code, length, has_date, has_server, wants_close))
+
+
+def _check(header: object) -> tuple[Line, str]:
+    """Return the header's line, and its name in lower case; remember the line if it is likely to come again."""
+    if type(header) is not tuple or len(header) != 2:
+        raise ApplicationError(f"a header must be a tuple of two, not {header!a:.80}")
+    name, value = header
+    if type(name) is not str or type(value) is not str:
+        raise ApplicationError(f"a header's name and value must be str: {header!a:.80}")
+    kind = name.lower()
+    line: Line
+    if kind == "content-length":
+        line = f"{name}: {value}\r\n", _length(value)
+    elif kind in _REFUSED:
+        raise ApplicationError(f"{name} is the server's business (PEP 3333): {header!a:.80}")
+    else:
+        line = _line(name, value)
+        if kind not in _REPEATED or len(line) > _SHORT:
+            return line, kind
+    if len(_LINES) >= _LINES_SIZE:
+        _LINES.clear()
+    _LINES[header] = line
+    return line, kind
 
 
 def _line(name: str, value: str) -> str:
@@ -111,13 +128,10 @@ def _line(name: str, value: str) -> str:
     return f"{name}: {value}\r\n"
 
 
-def _length(value: str, told: Optional[int]) -> int:
+def _length(value: str) -> int:
     if _digits(value) is None:
         raise ApplicationError(f"not a Content-Length: {value!a:.80}")
-    length = int(value)
-    if told is not None and length != told:
-        raise ApplicationError(f"two Content-Length headers: {told} and {length}")
-    return length
+    return int(value)
 
 
 def _says_close(value: str) -> bool:

@@ -44,11 +44,12 @@ def check_host(host: str) -> None:
 
 
 def check_target(method: str, target: str) -> None:
-    """Raise `BadRequest` if *target* has none of the forms that *method* may have. Its characters are right already."""
+    """Raise `BadRequest` if *method* may not have *target*, which is no path, or the method is CONNECT.
+
+    Its characters are right already.
+    """
     if method == "CONNECT":
         raise NotImplementedByServer("CONNECT: this is no proxy")
-    if target[0] == "/":
-        return
     if target == "*":
         if method != "OPTIONS":
             raise BadRequest(f"the target * is for OPTIONS only, not {quote(method)}")

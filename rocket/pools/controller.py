@@ -20,6 +20,10 @@ log = logging.getLogger("rocket.pool")
 LOOK = 0.002  # s: between two looks of the guard while work may wait
 QUIET_LOOKS = 8  # looks without waiting work before the guard goes to sleep
 RETIRE_PAUSE = 1.0  # s: at most one thread is retired in this time
+START_PAUSE = 1.0  # s: between two attempts to start the threads that are missing
+INTERVAL = 0.25  # s: between two questions to a policy that does not say
+LONGEST_NAP = 60.0  # s: a policy that keeps its goal for longer on an idle server will go on to
+COMPLAIN = 5.0  # s: between two log lines about a failure of the controller's own
 
 
 class Controller:
@@ -48,6 +52,7 @@ class Controller:
         self._bell.acquire()
         self._asleep = False  # written by the controller before it looks for work the last time
         self._stopping = False
+        self._complained_at = -COMPLAIN
         self._thread = threading.Thread(target=self._run, name="rocket-controller", daemon=True)
         # Of the controller's thread alone:
         self._seen_turns = 0
@@ -55,6 +60,8 @@ class Controller:
         self._asked_at = clock()
         self._last_counts: Counts = pool.counts()
         self._retired_at = clock()
+        self._started_at = -START_PAUSE
+        self._nap = 0.0  # s: how long it slept last; 0 while there is work
         self._lateness = 0.0
         self._complained_about: object = None
 
@@ -87,35 +94,56 @@ class Controller:
             try:
                 quiet = 0 if self._look() else quiet + 1
                 self._tend()
-            except Exception:
-                log.exception("the controller failed; it goes on")
-            if quiet < QUIET_LOOKS:
+                if quiet < QUIET_LOOKS:
+                    self._wait(LOOK)
+                else:
+                    self._sleep()
+                    quiet = 0
+            except BaseException:  # also what is set from outside: without the guard a stuck worker stops all
+                self._asleep = False
+                if self._clock() - self._complained_at >= COMPLAIN:
+                    self._complained_at = self._clock()
+                    log.exception("the controller failed; it goes on")
                 self._wait(LOOK)
-                continue
-            self._asleep = True
-            if self.pool.quiet:  # or somebody began to work just before
-                self._wait(self._nap())
-            self._asleep = False
-            quiet = 0
 
     def _wait(self, timeout: float) -> None:
         before = self._clock()
         if not self._bell.acquire(timeout=timeout):
             self._lateness = max(self._lateness, self._clock() - before - timeout)
 
-    def _nap(self) -> float:
-        """How long an idle server's guard may sleep: for good once the pool is at its smallest."""
-        if self.pool.goal > self.pool.min_threads:
-            return float(getattr(self.policy, "interval", 0.25))
-        if self._last_counts.threads > self.pool.goal:
-            return RETIRE_PAUSE
-        return -1
+    def _sleep(self) -> None:
+        """Sleep until somebody rings, or there is something to see to."""
+        self._asleep = True
+        counts = self.pool.counts()
+        if self.pool.quiet:  # or somebody began to work just before
+            self._wait(self._until_next_task(counts))
+        self._asleep = False
+
+    def _until_next_task(self, counts: Counts) -> float:
+        """How long an idle server's guard may sleep: for good (-1) once there is nothing to change."""
+        naps = []
+        if counts.goal > self.pool.min_threads:
+            # The policy may want fewer. Asked less and less often, or "fixed" would wake an idle server for ever.
+            self._nap = max(self._interval(), 2 * self._nap)
+            if self._nap < LONGEST_NAP:
+                naps.append(self._nap)
+        if counts.threads < counts.goal:
+            naps.append(START_PAUSE)
+        elif counts.threads > counts.goal:
+            due = self.pool.asleep_since + self._thread_idle_timeout - self._clock()
+            naps.append(min(LONGEST_NAP, max(RETIRE_PAUSE, due)))
+        return min(naps) if naps else -1
+
+    def _interval(self) -> float:
+        return _seconds(getattr(self.policy, "interval", INTERVAL), INTERVAL)
 
     def _look(self) -> bool:
         """Relieve workers that overstay. Return whether work may be waiting."""
         turns = self.pool.turns
         stalled = turns == self._seen_turns
         self._seen_turns = turns
+        if not stalled:
+            self._nap = 0.0
         if self.pool.quiet:
             return False
         if stalled:
@@ -127,14 +155,16 @@ class Controller:
         now = self._clock()
         counts = self.pool.counts()
         self._busy_max = max(self._busy_max, counts.busy)
-        pulse = getattr(self.policy, "pulse", None)
-        interval = getattr(self.policy, "interval", 0.25)
-        waiting = counts.queued > 0
-        if now - self._asked_at >= (pulse if waiting and pulse is not None else interval):
+        interval = self._interval()
+        if counts.queued:
+            interval = _seconds(getattr(self.policy, "pulse", None), interval)
+        if now - self._asked_at >= interval:
             self._ask(now, counts)
+        if counts.threads < counts.goal and now - self._started_at >= START_PAUSE:
+            self._started_at = now
+            self.pool.resize(counts.goal)  # one died, or could not be started
         if now - self._retired_at >= RETIRE_PAUSE:
             self._retired_at = now
-            self.pool.revive()
             self.pool.retire(self._thread_idle_timeout)
 
     def _ask(self, now: float, counts: Counts) -> None:
@@ -171,13 +201,19 @@ class Controller:
         self._lateness = 0.0
         try:
             goal = self.policy.target(readings)
-            if not isinstance(goal, int):
+            if not isinstance(goal, int) or isinstance(goal, bool):
                 raise TypeError(f"target() returned {goal!r}, not an int")
-        except Exception:
+        except BaseException:
             if self._complained_about is not self.policy:
                 self._complained_about = self.policy
                 log.exception("the policy %r failed; the goal stays at %s", self.policy, counts.goal)
             return
-        in_force = self.pool.resize(goal) if goal != counts.goal or counts.threads < counts.goal else goal
+        in_force = self.pool.resize(goal) if goal != counts.goal else goal
         if in_force != counts.goal:
+            self._nap = 0.0
             log.info("pool %s -> %s: %s", counts.goal, in_force, getattr(self.policy, "reason", "") or "policy")
+
+
+def _seconds(value: object, default: float) -> float:
+    """Return *value* if one can wait that long: policies are other people's, and need not inherit from ours."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value <= LONGEST_NAP else default

@@ -14,6 +14,7 @@ only take the GIL from each other, at every system call.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("rocket.pool")
 
 STUCK = 1.0  # s: a turn that takes longer counts as stuck
+POLL_PAUSE = 0.1  # s: between two polls that fail
+COMPLAIN = 5.0  # s: between two log lines about them
 
 
 class Poll(Protocol):
@@ -84,12 +87,16 @@ class ThreadPool:
     """Serve ready connections with as many workers at a time as the goal allows.
 
     *make_worker* returns what a new thread calls with each connection; it must not raise. *poll* and
-    *wakeup* are the reactor's. Only the controller, or who starts the pool, calls `resize`: starting a
-    thread blocks its caller for 10 ms beside one CPU-bound thread.
+    *wakeup* are the reactor's. *on_busy* tells the controller that workers may be needed; *on_lost* gets a
+    connection that nobody will serve: its worker died, or it was queued after the end. Only the controller,
+    or who starts the pool, calls `resize`: starting a thread blocks its caller for 10 ms beside one
+    CPU-bound thread.
 
     The rule that nothing waits for ever: there is always a worker that is awake. It leads, or it serves and
-    will look at the queue afterwards. Whoever queues wakes the leader; whoever goes to sleep has seen,
-    under the lock, that the queue was empty and that somebody leads.
+    will look at the queue afterwards. Whoever queues wakes the leader; a worker that goes to sleep has seen,
+    under the lock, that somebody leads and the queue was empty. Where that does not hold, because work was
+    found that may keep its worker for long, the goal has become smaller or a worker has died, the controller
+    is told, and looks until somebody leads again.
     """
 
     def __init__(
@@ -101,6 +108,7 @@ class ThreadPool:
         min_threads: int,
         max_threads: int,
         on_busy: Callable[[], None] = lambda: None,
+        on_lost: Optional[Callable[[Connection], None]] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.min_threads = min_threads
@@ -109,6 +117,7 @@ class ThreadPool:
         self._poll = poll
         self._wakeup = wakeup
         self._on_busy = on_busy
+        self._on_lost = on_lost or _close
         self._clock = clock
         self._queue: deque[Connection] = deque()  # the active queue; append and popleft are atomic
         self._lock = threading.Lock()
@@ -126,7 +135,10 @@ class ThreadPool:
         self._stopping = False
         self._past_finished = 0  # turns of threads that are gone; guarded by _lock
         self._past_wall = 0.0
+        self._unserved: list[Connection] = []  # what `stop` took out of the queue; of who stops the pool
         self._numbered = 0
+        self._complained_at = -COMPLAIN  # monotonic s: about a poll that failed
+        self._short = False  # threads could not be started; the controller's
 
     # ------------------------------------------------------------------ any thread
 
@@ -150,6 +162,8 @@ class ThreadPool:
         # A leader that has not seen it is in poll, or about to be; a wake-up is kept until then.
         if self._led is not None:
             self._wakeup()
+        elif self._stopping:
+            self._abandon()
 
     def hand_over(self) -> None:
         """Let another worker run in place of this one, which is about to block. A worker's thread."""
@@ -254,23 +268,11 @@ class ThreadPool:
         slot.sleep.release()
         return True
 
-    def revive(self) -> int:
-        """Start threads in place of those that died. Return how many died."""
+    @property
+    def asleep_since(self) -> float:
+        """Since when (monotonic s) the thread sleeps that has slept longest; infinity if none sleeps."""
         with self._lock:
-            dead = [slot for slot in self._slots if slot.thread is not None and not slot.thread.is_alive()]
-            for slot in dead:
-                self._remove_locked(slot)
-                if slot in self._idle:
-                    self._idle.remove(slot)
-                else:
-                    self._awake -= 1
-        for slot in dead:
-            log.error("a worker thread died; starting another")
-            if slot.connection is not None:
-                slot.connection.close()
-        if dead:
-            self.resize(self._goal)
-        return len(dead)
+            return self._idle[0].idle_since if self._idle else math.inf
 
     # ------------------------------------------------------------------ stopping
 
@@ -281,6 +283,7 @@ class ThreadPool:
             sleepers, self._idle = self._idle, []
             self._awake += len(sleepers)
             slots = self._slots
+        self._unserved += self._take_all()
         for slot in sleepers:
             slot.sleep.release()
         self._wakeup()
@@ -288,7 +291,7 @@ class ThreadPool:
         late = []
         for slot in slots:
             thread = slot.thread
-            if thread is None or thread is threading.current_thread():
+            if thread is None or thread is threading.current_thread() or not thread.is_alive():
                 continue
             thread.join(max(0.0, end - self._clock()))
             if thread.is_alive():
@@ -296,10 +299,9 @@ class ThreadPool:
         return late
 
     def take_queued(self) -> list[Connection]:
-        """Return, and forget, what is queued. After `stop`."""
-        queued = list(self._queue)
-        self._queue.clear()
-        return queued
+        """Return, and forget, what was queued and not served. After `stop`."""
+        unserved, self._unserved = self._unserved, []
+        return unserved + self._take_all()
 
     def stacks(self) -> list[str]:
         """Return, for each busy worker, its name, peer, time, and where it is."""
@@ -316,6 +318,19 @@ class ThreadPool:
         return found
 
     # ------------------------------------------------------------------ inside
+
+    def _take_all(self) -> list[Connection]:
+        """Empty the queue, one connection at a time: late workers may still be taking from it."""
+        taken = []
+        try:
+            while True:
+                taken.append(self._queue.popleft())
+        except IndexError:
+            return taken
+
+    def _abandon(self) -> None:
+        for connection in self._take_all():
+            self._on_lost(connection)
 
     def _wake(self) -> bool:
         """Wake the worker that fell asleep last, if one more may run. Return whether one was woken."""
@@ -343,30 +358,47 @@ class ThreadPool:
         except (RuntimeError, MemoryError) as exc:
             with self._lock:
                 self._remove_locked(slot)
-                self._awake -= 1
-            log.error("cannot start a worker thread (there are %s): %s", len(self._slots), exc)
+            if not self._short:
+                self._short = True
+                log.error("cannot start a worker thread (there are %s): %s; trying on", len(self._slots), exc)
             return False
+        self._short = False
         return True
 
     def _remove_locked(self, slot: Slot) -> None:
-        if slot.blocked:
-            slot.blocked = False
-            self._blocked -= 1
+        """Strike *slot* off. It may be asleep, if it died just when it was about to."""
         self._slots = [other for other in self._slots if other is not slot]
+        self._idle = [other for other in self._idle if other is not slot]
+        # Not counted down: an exception set from outside may have come between two of the changes.
+        self._awake = len(self._slots) - len(self._idle)
+        self._blocked = sum(other.blocked for other in self._slots)
         self._past_finished += slot.finished
         self._past_wall += slot.wall
 
     def _main(self, slot: Slot) -> None:
-        """What a worker's thread runs. If it dies (an exception set from outside), the lead is not lost with it."""
+        """What a worker's thread runs. If it dies, of an exception set from outside, nothing dies with it."""
         ident = threading.get_ident()
         self._current[ident] = slot
         try:
             self._run(slot)
+        except BaseException as exc:
+            self._bury(slot, exc)
         finally:
             self._current.pop(ident, None)
-            if self._led is slot:
-                self._led = None
-            self._on_busy()  # the controller looks, and starts another
+
+    def _bury(self, slot: Slot, exc: BaseException) -> None:
+        """Undo what the thread of *slot*, which dies of *exc*, has taken on."""
+        with self._lock:
+            self._remove_locked(slot)
+        if self._led is slot:
+            self._led = None
+        connection, slot.connection = slot.connection, None
+        if connection is not None:
+            self._on_lost(connection)
+        log.error("%s died; another will be started", threading.current_thread().name, exc_info=exc)
+        if self._queue or self._led is None:
+            self._wake()  # somebody may have woken this one
+        self._on_busy()  # the controller looks, and starts another
 
     def _run(self, slot: Slot) -> None:
         """A worker's thread: turns while there are any, else the lead, else sleep."""
@@ -407,7 +439,6 @@ class ThreadPool:
                 self._blocked -= 1
             if self._stopping or slot.retired:
                 self._remove_locked(slot)
-                self._awake -= 1
                 return -1
             surplus = self._awake > self._goal or self._awake - self._blocked > self.width
             if queue:
@@ -417,7 +448,8 @@ class ThreadPool:
                     # One turn more before it sleeps: where handlers wait, the next one will wait again, and
                     # sleeping and being woken for it costs 50 us (sleep10: 4,500 -> 5,600 requests/s).
                     return 1
-            if surplus or self._led is not None:
+            led = self._led is not None
+            if surplus or led:
                 slot.idle_since = self._clock()
                 self._awake -= 1
                 self._idle.append(slot)
@@ -426,19 +458,42 @@ class ThreadPool:
                 self._led = slot
                 lead = True
         if not lead:
+            if not led:
+                self._on_busy()  # those who stay awake may be at it for long, and nobody polls
             slot.sleep.acquire()
             return 0
-        ready = self._poll(block=not queue)
+        try:
+            ready = self._poll(block=not queue)
+        except Exception:
+            ready = self._poll_failed(slot)
         queue.extend(ready)
         self._budget = len(queue)
         self._led = None
-        if ready:
+        if queue:
+            # Also if the poll was but woken, by `submit`: what was submitted may keep this worker for long.
             self._on_busy()
+            if self._stopping:
+                return 0
             if self.width > 1:
                 # Without the GIL what is ready is served side by side at once.
                 for _ in ready[1 : self.width]:
                     self._wake()
         return len(queue)
+
+    def _poll_failed(self, slot: Slot) -> list[Connection]:
+        """Say so now and then; pause, or a monitor that fails for good would take all of a CPU."""
+        if not self._stopping:
+            now = self._clock()
+            if now - self._complained_at >= COMPLAIN:
+                self._complained_at = now
+                log.exception("cannot poll; trying on")
+            if not self._queue:
+                slot.sleep.acquire(timeout=POLL_PAUSE)  # nobody releases it: this worker is awake
+        return []
+
+
+def _close(connection: Connection) -> None:
+    connection.close()
 
 
 def gil_enabled() -> bool:

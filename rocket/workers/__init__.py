@@ -1,6 +1,7 @@
 """Workers: what is done with a connection that is ready."""
 
-from rocket.workers.base import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After, Options, Services, Worker
+from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
+from rocket.workers.base import Options, Services, Worker
 from rocket.workers.routes import Routes
 from rocket.workers.wsgi import WSGIWorker
 

@@ -7,51 +7,27 @@ parked until the peer has moved.
 
 from __future__ import annotations
 
-import enum
 import logging
-import tempfile
 import time
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Protocol
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
+from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
+from rocket.workers.stream import Incoming, StreamedBody
+from rocket.workers.tasks import FLUSH, BodyTask, DrainTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
 
 log = logging.getLogger("rocket.worker")
 
+RETRY_AFTER = 1  # s: what an overloaded server asks its clients to wait
 READ = 1  # as in rocket.monitors
 WRITE = 4
-DRAIN_BYTES = 1 << 20  # what is read and dropped after an answer that ends the connection
-READS = 16  # receives of a body in one turn: then it is the others' turn
-
-
-class After(enum.Enum):
-    """What becomes of the connection after a turn."""
-
-    NEXT = "wait for the next message"
-    READ = "wait until the peer has sent more of this one"
-    WRITE = "wait until the peer has taken more of the answer"
-    CLOSE = "close, once all was taken"
-    LINGER = "close, but let the peer read the answer first: it may still be sending"
-    DETACH = "the socket belongs to somebody else now"
-
-
-NEXT, READ_MORE, WRITE_MORE, CLOSE, LINGER, DETACH = After
-
-
-class Task(Protocol):
-    """What goes on when a connection is ready again."""
-
-    def step(self, worker: Worker, connection: Connection) -> After:
-        """Do what can be done without waiting."""
-
-    def expire(self, worker: Worker, connection: Connection) -> After:
-        """The deadline has passed. Must not block: the polling thread calls it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +44,9 @@ class Services:
     """Forget a connection without closing it."""
     hand_over: Callable[[], None] = lambda: None
     """Wake another worker, if there is something to do: see `ThreadPool.hand_over`."""
+    begin_early: Callable[[], bool] = lambda: False
+    """Ask whether a request may be begun before its body is whole; if so, `end_early` must follow."""
+    end_early: Callable[[], None] = lambda: None
     stats: Callable[[], dict[str, Any]] = dict
     """The server's figures."""
 
@@ -84,6 +63,8 @@ class Options:
     linger: float = 0.0
     lingering_time: float = 2.0
     body_buffer: int = 1 << 20
+    min_body_rate: int = 240
+    stream: bool = False
     max_requests: int = 1000
     server_header: str = "Rocket"
 
@@ -135,11 +116,12 @@ class Worker:
             connection.buffer = data[end:]
             return self.respond(connection, head, fields, BytesIO(data[head.end : end]))
         connection.buffer = data[head.end :]
-        body = BodyTask(head, fields, self.options)
+        if self.options.stream:
+            return self._respond_streaming(connection, head, fields)
+        task = connection.task = BodyTask(head, fields, self)
         if head.expects_continue and not connection.buffer:
             connection.write(http1.CONTINUE)
-        connection.task = body
-        return body.feed(self, connection)
+        return task.feed(self, connection)
 
     def respond(
         self, connection: Connection, head: http1.Head, fields: dict[str, Any], body: Optional[IO[bytes]]
@@ -149,6 +131,17 @@ class Worker:
         *body* is at its beginning; None if there is none.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how to respond")
+
+    def refuse(self, connection: Connection, status: int, message: str) -> After:
+        """Answer what cannot be served: a broken or late request, an overloaded server. Must not block.
+
+        *status* is HTTP's; what it means is in RFC 9110, section 15. Override it for another protocol.
+        """
+        log.debug("%r: %s %s", connection, status, message)
+        date, server = http1.http_date(time.time()), self.options.server_header
+        retry_after = RETRY_AFTER if status == 503 else None
+        connection.write(http1.error_response(status, message, date, server, retry_after=retry_after))
+        return LINGER
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:
         """Return the dict that a request's header fields are put into, by their CGI names (RFC 3875, 4.1.18)."""
@@ -176,10 +169,13 @@ class Worker:
         """
         try:
             task = connection.task
+            after: Optional[After]
             if task is not None:
                 after = task.expire(self, connection)
+                if after is None:
+                    return True
             elif connection.buffer:
-                after = self._answer_error(connection, 408, "the request's head did not come in time")
+                after = self.refuse(connection, 408, "the request's head did not come in time")
             elif connection.fill():
                 return True  # a request had just arrived
             else:
@@ -189,7 +185,20 @@ class Worker:
         self._go_on(connection, after)
         return False
 
+    def turn_away(self, connection: Connection) -> None:
+        """Answer a *connection* that has waited too long for a worker. Never raises, never blocks."""
+        try:
+            after = self.refuse(connection, 503, "All workers are busy.")
+        except BaseException as exc:
+            after = self._fail(connection, exc)
+        self._go_on(connection, after)
+
     # ------------------------------------------------------------------ inside
+
+    def _respond_streaming(self, connection: Connection, head: http1.Head, fields: dict[str, Any]) -> After:
+        body = StreamedBody(Incoming(head, self.options), connection, self.options.body_timeout, BytesIO())
+        body.expect_continue(head.expects_continue and not connection.buffer)
+        return body.finish(self.respond(connection, head, fields, body))
 
     def _await_head(self, connection: Connection, data: bytes) -> After:
         if not connection.scanned:
@@ -250,7 +259,7 @@ class Worker:
         """Answer what went wrong in a turn."""
         if isinstance(exc, BadRequest):
             try:
-                return self._answer_error(connection, exc.status, str(exc))
+                return self.refuse(connection, exc.status, str(exc))
             except ConnectionLost as lost:
                 exc = lost
         if isinstance(exc, ConnectionLost):
@@ -267,124 +276,3 @@ class Worker:
         if connection.unsent:
             connection.output.close()
             connection.flush()
-
-    def _answer_error(self, connection: Connection, status: int, message: str) -> After:
-        log.debug("%r: %s %s", connection, status, message)
-        connection.write(
-            http1.error_response(status, message, http1.http_date(time.time()), self.options.server_header)
-        )
-        return LINGER
-
-
-class BodyTask:
-    """Collect a request's body, in memory and then in a temporary file; then answer the request."""
-
-    __slots__ = ("_chunked", "_fields", "_file", "_head", "_left", "_options", "_parts", "_size")
-
-    def __init__(self, head: http1.Head, fields: dict[str, Any], options: Options) -> None:
-        self._head = head
-        self._fields = fields
-        self._options = options
-        self._chunked = http1.ChunkedBody(options.limits) if head.length == http1.CHUNKED else None
-        self._left = head.length  # bytes to come, if not chunked
-        self._size = 0
-        self._parts: list[bytes] = []
-        self._file: Optional[IO[bytes]] = None
-
-    def step(self, worker: Worker, connection: Connection) -> After:
-        for _ in range(READS):
-            if not connection.fill():
-                if connection.eof:
-                    raise ConnectionLost("the peer went away in the middle of a body")
-                break
-            after = self.feed(worker, connection)
-            if after is not READ_MORE:
-                return after
-        connection.deadline = worker._clock() + self._options.body_timeout
-        return READ_MORE
-
-    def expire(self, worker: Worker, connection: Connection) -> After:
-        return worker._answer_error(connection, 408, "the request's body did not come in time")
-
-    def feed(self, worker: Worker, connection: Connection) -> After:
-        """Take what is in the buffer."""
-        data, connection.buffer = connection.buffer, b""
-        if self._chunked is not None:
-            self._add(self._chunked.feed(data))
-            done = self._chunked.done
-            if done:
-                connection.buffer = self._chunked.rest
-                # What the application sees is a body of a known length (RFC 9112, 7.1.3).
-                self._fields.pop("HTTP_TRANSFER_ENCODING", None)
-                self._fields["CONTENT_LENGTH"] = str(self._size)
-        else:
-            if len(data) > self._left:
-                connection.buffer = data[self._left :]
-                data = data[: self._left]
-            self._left -= len(data)
-            self._add(data)
-            done = not self._left
-        if not done:
-            connection.deadline = worker._clock() + self._options.body_timeout
-            return READ_MORE
-        connection.task = None
-        return worker.respond(connection, self._head, self._fields, self._body())
-
-    def _add(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._file is not None:
-            self._file.write(data)
-            return
-        self._parts.append(data)
-        if self._size > self._options.body_buffer:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed when the request is forgotten)
-            self._file.writelines(self._parts)
-            self._parts = []
-
-    def _body(self) -> IO[bytes]:
-        if self._file is not None:
-            self._file.seek(0)
-            return self._file
-        return BytesIO(b"".join(self._parts))
-
-
-class FlushTask:
-    """Send what the peer has not taken yet; then go on as if it had."""
-
-    def __init__(self, then: After) -> None:
-        self._then = then
-
-    def step(self, worker: Worker, connection: Connection) -> After:
-        progress = connection.output.progress
-        if connection.flush():
-            connection.task = None
-            return self._then
-        if connection.output.progress > progress:
-            connection.deadline = worker._clock() + worker.options.write_timeout
-        return WRITE_MORE
-
-    def expire(self, worker: Worker, connection: Connection) -> After:
-        raise ConnectionLost("the peer did not take the answer in time")
-
-
-class DrainTask:
-    """Read and drop what a peer sends that has got its last answer, until it closes."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self) -> None:
-        self._left = DRAIN_BYTES
-
-    def step(self, worker: Worker, connection: Connection) -> After:
-        while connection.fill():
-            self._left -= len(connection.buffer)
-            connection.buffer = b""
-            if self._left <= 0:
-                return CLOSE
-        return CLOSE if connection.eof else READ_MORE
-
-    def expire(self, worker: Worker, connection: Connection) -> After:
-        return CLOSE
-
-
-FLUSH = {after: FlushTask(after) for after in After}

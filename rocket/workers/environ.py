@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import sys
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
@@ -44,7 +45,7 @@ def base_environ(
         "SCRIPT_NAME": "",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "https" if secure else "http",
-        "wsgi.errors": sys.stderr,
+        "wsgi.errors": sys.stderr or io.StringIO(),  # None: the program was started without one
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,

@@ -11,8 +11,9 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
-from rocket.errors import ApplicationError, ConnectionLost
-from rocket.workers.base import CLOSE, NEXT, After, Options, Services, Worker
+from rocket.errors import ApplicationError, BadRequest, ConnectionLost
+from rocket.workers.after import CLOSE, NEXT, After
+from rocket.workers.base import Options, Services, Worker
 from rocket.workers.environ import FileWrapper, base_environ
 from rocket.workers.routes import SLOW, Routes
 
@@ -69,6 +70,7 @@ class WSGIWorker(Worker):
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
         response = Response(self, connection, method, minor, keep_alive)
+        environ["wsgi.early_hints"] = response.early_hints
 
         waits = self._waits.get(path)
         if waits is None:
@@ -145,6 +147,17 @@ class Response:
             sent = not data or connection.write(data)
         if not sent and connection.output.full:
             connection.drain_output(self._worker.options.write_timeout)
+
+    def early_hints(self, headers: list[tuple[str, str]]) -> None:
+        """Send a 103 with *headers*, usually Link fields, before the answer is known (RFC 8297).
+
+        In environ as ``wsgi.early_hints``. HTTP/1.0 clients get none. Raises ApplicationError, ConnectionLost.
+        """
+        text = http1.format_head("200 OK", headers).text
+        if self._minor and not self._begun:
+            self._connection.write(
+                b"HTTP/1.1 103 Early Hints\r\n" + text.partition("\r\n")[2].encode("latin-1") + b"\r\n"
+            )
 
     # ------------------------------------------------------------------ what the worker sees
 
@@ -296,7 +309,12 @@ class Response:
 
     def _fail(self, exc: BaseException) -> After:
         """The application raised, or broke WSGI: log it; answer 500, or cut off what has begun."""
-        log.error("%s: %s: %s", self._name(), type(exc).__name__, exc, exc_info=exc)
+        if isinstance(exc, BadRequest):  # from wsgi.input: the client's fault
+            log.debug("%s: %s", self._name(), exc)
+            if not self._begun:
+                return self._worker.refuse(self._connection, exc.status, str(exc))
+        else:
+            log.error("%s: %s: %s", self._name(), type(exc).__name__, exc, exc_info=exc)
         if self._begun:
             self._worker._discard(self._connection)
             return CLOSE

@@ -17,7 +17,7 @@ import psutil
 
 ROOT = Path(__file__).parents[2]
 APPS = Path(__file__).parent / "apps"
-PATIENCE = 30.0  # s: for what takes milliseconds; the host may be busy
+PATIENCE = 20.0  # s: for what takes milliseconds; the host may be busy
 
 
 def until(claim, what, patience=PATIENCE):
@@ -119,6 +119,25 @@ class ServerProcess:
             until(settled, "settled")
         except AssertionError:
             raise AssertionError(f"held {before} threads and descriptors, now {self.holds()}:\n{self.log}") from None
+
+    def rest(self, patience=PATIENCE):
+        """Wait until none of its threads has run for half a second. On Linux."""
+        until(self._rests, "at rest", patience)
+
+    def _rests(self):
+        before = self._switches()
+        try:
+            self.process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return self._switches() == before
+        raise AssertionError(f"it has ended:\n{self.log}")
+
+    def _switches(self):
+        """How often each of its threads has given up a CPU or lost it."""
+        found = {}
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            found[task.name] = re.findall(r"switches:\s*(\d+)", (task / "status").read_text())
+        return found
 
     # ------------------------------------------------------------------ the end
 

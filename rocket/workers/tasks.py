@@ -1,0 +1,176 @@
+"""Tasks: what goes on when a parked connection is ready again.
+
+A task never waits. It does what can be done now, and says what the connection waits for next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any, Optional, Protocol
+
+from rocket import http1
+from rocket.errors import ConnectionLost
+from rocket.workers.after import CLOSE, READ_MORE, WRITE_MORE, After
+from rocket.workers.stream import Incoming, StreamedBody
+
+if TYPE_CHECKING:
+    from rocket.connection import Connection
+    from rocket.workers.base import Worker
+
+DRAIN_BYTES = 1 << 20  # what is read and dropped after an answer that ends the connection
+READS = 16  # receives of a body in one turn: then it is the others' turn
+PATIENCE = 1.0  # s: when a body has stalled for so long, the application may begin without the rest
+GRACE = 5.0  # s: a body's rate is not looked at before
+
+
+class Task(Protocol):
+    """What goes on when a connection is ready again."""
+
+    def step(self, worker: Worker, connection: Connection) -> After:
+        """Do what can be done without waiting."""
+
+    def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
+        """Say what becomes of the connection, whose deadline has passed; None: it is ready for another step.
+
+        Must not block: the polling thread calls it.
+        """
+
+
+class BodyTask:
+    """Collect a request's body, in memory and then in a temporary file; then answer the request.
+
+    A thread is given to the request when the body is whole. There is one exception: when the body has
+    stalled, the application may not want it at all. So it is called with what there is, and waits for
+    the rest if it reads on; only a few at a time (`Services.begin_early`), so that silent clients
+    cannot hold the threads.
+    """
+
+    __slots__ = ("_began", "_fields", "_file", "_head", "_incoming", "_parts", "_size", "_stalled")
+
+    def __init__(self, head: http1.Head, fields: dict[str, Any], worker: Worker) -> None:
+        self._head = head
+        self._fields = fields
+        self._incoming = Incoming(head, worker.options)
+        self._began = worker._clock()
+        self._size = 0
+        self._parts: list[bytes] = []
+        self._file: Optional[IO[bytes]] = None
+        self._stalled = False  # nothing came for PATIENCE seconds
+
+    def step(self, worker: Worker, connection: Connection) -> After:
+        for _ in range(READS):
+            if not connection.fill():
+                if connection.eof:
+                    raise ConnectionLost("the peer went away in the middle of a body")
+                break
+            self._stalled = False
+            after = self.feed(worker, connection)
+            if after is not READ_MORE:
+                return after
+        if self._stalled and worker.services.begin_early():
+            connection.task = None
+            try:
+                return self._respond_early(worker, connection)
+            finally:
+                worker.services.end_early()
+        return self._wait(worker, connection)
+
+    def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
+        options = worker.options
+        if not self._stalled and worker._clock() < self._began + self._allowed(options.min_body_rate):
+            self._stalled = True
+            return None
+        return worker.refuse(connection, 408, "the request's body did not come in time")
+
+    def feed(self, worker: Worker, connection: Connection) -> After:
+        """Take what is in the buffer."""
+        data, connection.buffer = connection.buffer, b""
+        data = self._incoming.feed(data)
+        if data:
+            self._add(data, worker.options.body_buffer)
+        if not self._incoming.done:
+            if worker._clock() > self._began + self._allowed(worker.options.min_body_rate):
+                return worker.refuse(connection, 408, "the request's body comes too slowly")
+            return self._wait(worker, connection)
+        connection.buffer = self._incoming.rest
+        connection.task = None
+        if self._head.length == http1.CHUNKED:
+            # What the application sees is a body of a known length (RFC 9112, 7.1.3).
+            self._fields.pop("HTTP_TRANSFER_ENCODING", None)
+            self._fields["CONTENT_LENGTH"] = str(self._size)
+        return worker.respond(connection, self._head, self._fields, self._body())
+
+    def _wait(self, worker: Worker, connection: Connection) -> After:
+        timeout = worker.options.body_timeout
+        patience = timeout - PATIENCE if self._stalled else PATIENCE
+        connection.deadline = worker._clock() + max(0.0, min(patience, timeout))
+        return READ_MORE
+
+    def _allowed(self, rate: int) -> float:
+        """How long (s) what has come may have taken."""
+        return GRACE + self._size / rate if rate else float("inf")
+
+    def _respond_early(self, worker: Worker, connection: Connection) -> After:
+        options = worker.options
+        body = StreamedBody(self._incoming, connection, options.body_timeout, self._body())
+        return body.finish(worker.respond(connection, self._head, self._fields, body))
+
+    def _add(self, data: bytes, body_buffer: int) -> None:
+        self._size += len(data)
+        if self._file is not None:
+            self._file.write(data)
+            return
+        self._parts.append(data)
+        if self._size > body_buffer:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed when the request is forgotten)
+            self._file.writelines(self._parts)
+            self._parts = []
+
+    def _body(self) -> IO[bytes]:
+        if self._file is not None:
+            self._file.seek(0)
+            return self._file
+        return BytesIO(b"".join(self._parts))
+
+
+class FlushTask:
+    """Send what the peer has not taken yet; then go on as if it had."""
+
+    def __init__(self, then: After) -> None:
+        self._then = then
+
+    def step(self, worker: Worker, connection: Connection) -> After:
+        progress = connection.output.progress
+        if connection.flush():
+            connection.task = None
+            return self._then
+        if connection.output.progress > progress:
+            connection.deadline = worker._clock() + worker.options.write_timeout
+        return WRITE_MORE
+
+    def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
+        raise ConnectionLost("the peer did not take the answer in time")
+
+
+class DrainTask:
+    """Read and drop what a peer sends that has got its last answer, until it closes."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = DRAIN_BYTES
+
+    def step(self, worker: Worker, connection: Connection) -> After:
+        while connection.fill():
+            self._left -= len(connection.buffer)
+            connection.buffer = b""
+            if self._left <= 0:
+                return CLOSE
+        return CLOSE if connection.eof else READ_MORE
+
+    def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
+        return CLOSE
+
+
+FLUSH = {after: FlushTask(after) for after in After}
