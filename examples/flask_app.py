@@ -4,15 +4,15 @@ import hashlib
 import time
 from collections.abc import Iterator
 
-from flask import Flask, Response, redirect, render_template_string, request, url_for
+from flask import Flask, Response, redirect, render_template_string, request
 from werkzeug.wrappers import Response as AnyResponse
 
 FORM = """<!doctype html>
 <title>Flask on Rocket</title>
 <h1>Flask on Rocket</h1>
 {% if name %}<p id="result">Hello, {{ name }}!</p>{% endif %}
-<form method="post" action="{{ url_for('greet') }}"><input name="name"><button>Greet</button></form>
-<form method="post" action="{{ url_for('upload') }}" enctype="multipart/form-data">
+<form method="post" action="/form"><input name="name"><button>Greet</button></form>
+<form method="post" action="/upload" enctype="multipart/form-data">
   <input type="file" name="file"><button>Upload</button>
 </form>
 """

@@ -265,8 +265,15 @@ class _Parts:
             end_early=self._early.release,
             stats=lambda: server.stats,
         )
-        self._clerk = self._new_worker()  # sees to late connections; only the polling thread uses it
-        self.controller = Controller(self.pool, policy, thread_idle_timeout=config.thread_idle_timeout)
+        self._clerk = self._new_worker()  # sees to late connections, in the polling or the controller's thread
+        self.controller = Controller(
+            self.pool,
+            policy,
+            thread_idle_timeout=config.thread_idle_timeout,
+            queue_timeout=config.queue_timeout,
+            max_queue=config.max_queue,
+            on_overdue=self._clerk.turn_away,
+        )
         self.listeners: list[Listener] = []
         try:
             for address in addresses:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Optional
 
 from rocket.pools.policy import Readings
 from rocket.pools.threadpool import gil_enabled
 
 if TYPE_CHECKING:
+    from rocket.connection import Connection
     from rocket.pools.policy import ScalingPolicy
     from rocket.pools.threadpool import Counts, ThreadPool
 
@@ -33,7 +35,8 @@ class Controller:
     was finished since the last look, and the queue is not empty or nobody polls, it lets one more worker
     go, or polls once itself. Nobody else starts threads. On an idle server it sleeps; `ring` wakes it.
 
-    *policy* may be exchanged at any time.
+    *policy* may be exchanged at any time. *on_overdue* is called with each new request that no worker took
+    within *queue_timeout* seconds (0: for ever), or that makes the queue longer than *max_queue* while nothing moves.
     """
 
     def __init__(
@@ -42,11 +45,17 @@ class Controller:
         policy: ScalingPolicy,
         *,
         thread_idle_timeout: float = 30.0,
+        queue_timeout: float = 0.0,
+        max_queue: int = sys.maxsize,
+        on_overdue: Optional[Callable[[Connection], None]] = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = pool
         self.policy = policy
         self._thread_idle_timeout = thread_idle_timeout
+        self._queue_timeout = queue_timeout or float("inf")
+        self._max_queue = max_queue
+        self._on_overdue = on_overdue
         self._clock = clock
         self._bell = threading.Lock()  # held while nobody rings
         self._bell.acquire()
@@ -137,6 +146,12 @@ class Controller:
     def _interval(self) -> float:
         return _seconds(getattr(self.policy, "interval", INTERVAL), INTERVAL)
 
+    def _turn_away(self) -> None:
+        """Take from the queue what has waited too long, and what is too much while nothing moves."""
+        if self._on_overdue is not None and self.pool.queued:
+            for connection in self.pool.take_overdue(self._queue_timeout, self._max_queue):
+                self._on_overdue(connection)
+
     def _look(self) -> bool:
         """Relieve workers that overstay. Return whether work may be waiting."""
         turns = self.pool.turns
@@ -148,6 +163,7 @@ class Controller:
             return False
         if stalled:
             self.pool.relieve(LOOK)
+            self._turn_away()
         return True
 
     def _tend(self) -> None:

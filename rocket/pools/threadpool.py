@@ -298,6 +298,32 @@ class ThreadPool:
                 late.append(thread)
         return late
 
+    def take_overdue(self, timeout: float, most: int) -> list[Connection]:
+        """Take out of the queue what has waited for more than *timeout* s, and the last of what exceeds *most*.
+
+        Only connections with a new message: an answer that is half sent stays. The controller's.
+        """
+        queue = self._queue
+        overdue = []
+        try:
+            while self._clock() - queue[0].since > timeout:
+                connection = queue.popleft()
+                # A worker may have taken the head meanwhile: this is another, and may be younger.
+                if connection.task is None and self._clock() - connection.since > timeout:
+                    overdue.append(connection)
+                else:
+                    connection.since = self._clock()
+                    queue.append(connection)
+            for _ in range(len(queue) - most):
+                connection = queue.pop()
+                if connection.task is not None:
+                    queue.appendleft(connection)
+                else:
+                    overdue.append(connection)
+        except IndexError:
+            pass  # the workers have emptied it
+        return overdue
+
     def take_queued(self) -> list[Connection]:
         """Return, and forget, what was queued and not served. After `stop`."""
         unserved, self._unserved = self._unserved, []

@@ -34,7 +34,7 @@ def until(claim, what, patience=PATIENCE):
 def command(*arguments, cwd, **variables):
     """Return how to run `rocket` *arguments*: the keywords of `subprocess.Popen`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ROCKET_")}
-    env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
+    env = {**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **variables}
     return {"args": [sys.executable, "-m", "rocket", *arguments], "cwd": cwd, "env": env, "stdin": subprocess.DEVNULL}
 
 
@@ -146,7 +146,12 @@ class ServerProcess:
 
     def wait(self):
         """Return the exit code."""
-        code = self.process.wait(PATIENCE)
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGABRT)  # faulthandler shows the stacks
+            self._reader.join(PATIENCE)
+            raise AssertionError(f"it did not end:\n{self.log}") from None
         self._reader.join(PATIENCE)
         return code
 

@@ -81,8 +81,8 @@ def test_the_embedded_server_answers_and_ends():
 
 def test_the_policy_decides(serve):
     server = serve("--scaling", "own_policy:Headroom", "--threads", "1:8", app_dir=EXAMPLES)
-    server.line(r"pool 1 -> [34]: ", patience=5)
     assert server.stats()["policy"] == "Headroom"
+    server.line(r"pool 1 -> [34]: ")
 
 
 def test_the_monitor_watches_and_reports(serve, connect):

@@ -1,5 +1,7 @@
 """What a new user does wrong, and what the command line says to it."""
 
+import re
+
 from e2e_server import APPS, rocket
 
 
@@ -25,9 +27,8 @@ def test_a_taken_port_is_exit_1_and_a_line_that_names_it(serve, tmp_path):
     done = rocket("serve", "--app-dir", str(APPS), "trouble", "--bind", f"{host}:{port}", cwd=tmp_path)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if " INFO " not in line]
-    assert errors == [f"Error: [Errno 98] cannot bind {host}:{port}: Address already in use"] or errors == [
-        f"Error: cannot bind {host}:{port}: Address already in use"
-    ]
+    assert len(errors) == 1
+    assert re.match(rf"Error: .*cannot bind {host}:{port}: Address already in use$", errors[0])
 
 
 def test_a_wrong_flag_is_exit_2_and_names_the_nearest(tmp_path):

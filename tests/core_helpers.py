@@ -1,0 +1,44 @@
+"""What several test modules share. Nothing here is a fixture."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+PATIENCE = 20  # s: a safety net; no test takes that long unless something is wrong
+
+
+def until(claim, patience=PATIENCE):
+    """Return as soon as claim() is true: for states that have no event to wait for."""
+    end = time.monotonic() + patience
+    nap = threading.Event()
+    while not claim():
+        assert time.monotonic() < end, "it never became true"
+        nap.wait(0.001)
+
+
+@contextmanager
+def thread(target, *args):
+    """Run target in a thread meanwhile; its exception is raised here."""
+    failures = []
+
+    def run():
+        try:
+            target(*args)
+        except BaseException as exc:
+            failures.append(exc)
+
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    yield running
+    running.join(PATIENCE)
+    assert not running.is_alive(), "the thread did not end"
+    if failures:
+        raise failures[0]
+
+
+def kill(victim, exception=SystemExit):
+    """Set an exception in another thread (PyThreadState_SetAsyncExc); it is raised at its next bytecode."""
+    import ctypes
+
+    done = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident), ctypes.py_object(exception))
+    assert done == 1
