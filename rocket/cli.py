@@ -33,9 +33,8 @@ DEFAULT_NAMES = ("application", "app")
 class Runs(Protocol):
     """What `rocket serve` asks of a server."""
 
-    def start(self) -> None: ...
     def describe(self) -> list[str]: ...
-    def serve_forever(self) -> None: ...
+    def serve_forever(self, on_ready: Callable[[], object]) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -364,11 +363,13 @@ def _run(server: Runs, app: Optional[str]) -> None:
     log.info("%s, pid %d", _about(), os.getpid())
     if app is None:
         log.info("no application named, serving the demo %s", DEMO)
-    try:
-        server.start()
+
+    def tell() -> None:
         for line in server.describe():
             log.info("%s", line)
-        server.serve_forever()
+
+    try:
+        server.serve_forever(tell)
     finally:
         server.stop()
 
@@ -387,7 +388,7 @@ def _about() -> str:
 def _stopped_by_signals() -> Iterator[None]:
     """Leave the block quietly at SIGTERM or SIGINT, until the server installs handlers of its own.
 
-    Else a signal that comes between start() and serve_forever() would kill the process with its listeners open.
+    Else one that comes while the application is imported would end the process with a traceback, or by the signal.
     """
 
     def leave(_signum: int, _frame: object) -> None:

@@ -29,6 +29,7 @@ ONE_CLIENT = frozenset(
 GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 NO_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 PAUSE = 0.1  # s: between two looks at a shortage, or at a full server
+SHORT_PAUSE = 0.005  # s: between two looks while the queue is full
 COMPLAIN = 5.0  # s: between two log lines about the same shortage
 DEFER_ACCEPT = 5  # s: how long the kernel keeps a connection that says nothing to itself
 
@@ -108,7 +109,8 @@ class Listener:
 
     *on_connection* gets each, and owns it then. *full* tells whether no more should be accepted now;
     *on_shortage* is called, to make room, when somebody waits though that is so, or though descriptors
-    have run out. Then it pauses: never 100 % CPU.
+    have run out. Then it pauses: never 100 % CPU. *congested* tells whether the workers have enough to do
+    for the moment: new clients wait in the backlog for some milliseconds, and nobody has to make room.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Listener:
         on_connection: Callable[[Connection], None],
         full: Callable[[], bool],
         on_shortage: Callable[[], None],
+        congested: Callable[[], bool] = lambda: False,
         output_limits: tuple[int, int] = (1 << 20, 1 << 28),
     ) -> None:
         self.sock = sock
@@ -126,6 +129,7 @@ class Listener:
         self._on_connection = on_connection
         self._full = full
         self._on_shortage = on_shortage
+        self._congested = congested
         self._output_limits = output_limits
         self._endpoint = (self.address.host, str(self.address.port))
         self._stop_read, self._stop_write = os.pipe()
@@ -160,6 +164,10 @@ class Listener:
             try:
                 if any(fd == self._stop_read for fd, _ in waiter.poll()):
                     return
+                if self._congested():
+                    if stop.poll(SHORT_PAUSE * 1000):
+                        return
+                    continue
                 if self._accept_all():
                     continue
                 self._on_shortage()
@@ -203,7 +211,7 @@ class Listener:
             self._on_connection(
                 Connection(sock, (host, str(address[1])), self._endpoint, output_limits=self._output_limits)
             )
-            if self._full():
+            if self._full() or self._congested():
                 break
         return True
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import queue
 import resource
 import signal
 import socket
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1, monitors, pools
 from rocket.config import Config, parse_address
@@ -20,12 +18,11 @@ from rocket.listener import Address, Listener, open_sockets
 from rocket.pools.controller import Controller
 from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
+from rocket.signals import Signals
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rocket.connection import Connection
     from rocket.pools import ScalingPolicy
 
@@ -63,8 +60,7 @@ class Server:
         self._state_lock = threading.RLock()  # one start or stop at a time
         self._running: Optional[_Parts] = None
         self._started_at = 0.0
-        self._events: queue.SimpleQueue[Union[int, None]] = queue.SimpleQueue()  # put() is safe in a signal handler
-        self._hurry = False  # a second signal came: written by the signal handler
+        self._signals: Optional[Signals] = None  # while serve_forever waits
 
     # ------------------------------------------------------------------ life
 
@@ -73,7 +69,6 @@ class Server:
         with self._state_lock:
             if self._running is not None:
                 raise RuntimeError("the server is running already")
-            self._hurry = False
             self._running = _Parts(
                 self.app,
                 self.config,
@@ -84,17 +79,20 @@ class Server:
             )
             self._started_at = time.monotonic()
 
-    def serve_forever(self) -> None:
+    def serve_forever(self, on_ready: Callable[[], object] = lambda: None) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
 
-        The signals are only listened to in the main thread. Starts the server if it has not been started.
+        Starts the server if it has not been started; *on_ready* is called when it serves. The signals are
+        only listened to in the main thread, from before the start on.
         """
-        if self._running is None:
-            self.start()
-        with self._signals():
-            event = self._events.get()
-            if event is not None:
-                name, timeout = signal.Signals(event).name, self.config.graceful_timeout
+        with Signals() as signals:
+            self._signals = signals
+            if self._running is None:
+                self.start()
+            on_ready()
+            number = signals.wait()
+            if number:
+                name, timeout = signal.Signals(number).name, self.config.graceful_timeout
                 log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
                 self.drain()
 
@@ -110,7 +108,7 @@ class Server:
         parts = self._running
         if parts is None:
             return True
-        finished = parts.drain(self.config.graceful_timeout if timeout is None else timeout, lambda: self._hurry)
+        finished = parts.drain(self.config.graceful_timeout if timeout is None else timeout, self._in_a_hurry)
         self.stop()
         return finished
 
@@ -127,7 +125,8 @@ class Server:
             if parts is not None:
                 parts.stop()
                 log.info("stopped")
-                self._events.put(None)
+                if self._signals is not None:
+                    self._signals.wake()
 
     def __enter__(self) -> Server:
         if self._running is None:
@@ -188,6 +187,10 @@ class Server:
 
     # ------------------------------------------------------------------ inside
 
+    def _in_a_hurry(self) -> bool:
+        """Whether a second signal has come."""
+        return self._signals is not None and self._signals.count > 1
+
     def _in_worker(self) -> bool:
         parts = self._running
         return parts is not None and threading.current_thread() in parts.pool.threads
@@ -195,26 +198,6 @@ class Server:
     @staticmethod
     def _stop_elsewhere(stop: Callable[[], object]) -> None:
         threading.Thread(target=stop, name="rocket-stopper").start()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Have SIGTERM and SIGINT put into the events, if this is the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, frame: Optional[FrameType]) -> None:
-            parts = self._running
-            if parts is not None and parts.draining:
-                self._hurry = True
-            self._events.put(number)
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class _Parts:
@@ -299,6 +282,7 @@ class _Parts:
                     on_connection=self._accepted,
                     full=self._full,
                     on_shortage=self._make_room,
+                    congested=self._congested,
                     output_limits=(config.response_buffer, config.response_spool),
                 )
             )
@@ -315,7 +299,10 @@ class _Parts:
             self.pool.submit(connection)
 
     def _full(self) -> bool:
-        return len(self._connections) >= self.max_connections or self.pool.queued >= self._config.max_queue
+        return len(self._connections) >= self.max_connections
+
+    def _congested(self) -> bool:
+        return self.pool.queued >= self._config.max_queue
 
     def _make_room(self) -> None:
         """Let the oldest idle connections go."""

@@ -29,15 +29,13 @@ class FakeServer:
         self.app, self.config = app, config
         return self
 
-    def start(self):
-        self.calls.append("start")
-        self._start()
-
     def describe(self):
         return ["listening on http://127.0.0.1:4711", "100 % of it"]
 
-    def serve_forever(self):
+    def serve_forever(self, on_ready):
         self.calls.append("serve_forever")
+        self._start()
+        on_ready()
 
     def stop(self):
         self.calls.append("stop")
@@ -85,7 +83,7 @@ def test_serve_starts_serves_and_stops(module):
     name = module("def app(environ, start_response): pass")
     result = run("serve", name, server=server)
     assert result.exit_code == 0
-    assert server.calls == ["start", "serve_forever", "stop"]
+    assert server.calls == ["serve_forever", "stop"]
     assert server.app is sys.modules[name].app
 
 
@@ -128,7 +126,14 @@ def test_logging_is_left_as_it_was():
 
 
 def test_every_option_is_a_flag(tmp_path):
-    given = {"bind": ":0", "dual_stack": None, "defer_accept": None, "server_header": "x", "log_level": "error"}
+    given = {
+        "bind": ":0",
+        "dual_stack": None,
+        "defer_accept": None,
+        "stream": None,
+        "server_header": "x",
+        "log_level": "error",
+    }
     arguments = []
     for option in OPTIONS.values():
         if not option.kind.python_only:
@@ -202,7 +207,7 @@ def test_an_error_of_the_server_is_told_in_one_line(error, code):
     server = FakeServer(start=raising(error))
     result = run("serve", "--log-level", "error", server=server)
     assert (result.exit_code, result.output) == (code, f"Error: {error}\n")
-    assert server.calls == ["start", "stop"]
+    assert server.calls == ["serve_forever", "stop"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -210,7 +215,7 @@ def test_a_signal_during_the_start_stops_the_server(number):
     server = FakeServer(start=lambda: signal.raise_signal(number))
     before = signal.getsignal(number)
     assert run("serve", server=server).exit_code == 0
-    assert server.calls == ["start", "stop"]
+    assert server.calls == ["serve_forever", "stop"]
     assert signal.getsignal(number) is before
 
 
@@ -458,8 +463,8 @@ def test_an_application_that_configures_logging_does_not_silence_the_server(tmp_
     code = (
         "from rocket.cli import Parts, main\n"
         "class Server:\n"
-        "    def start(self): pass\n"
-        "    stop = serve_forever = start\n"
+        "    def stop(self): pass\n"
+        "    def serve_forever(self, on_ready): on_ready()\n"
         "    def describe(self): return ['listening somewhere']\n"
         "main(['serve', 'loud'], obj=Parts(make_server=lambda app, config: Server()))"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 from typing import Any, Callable, Union
 
 from rocket.errors import ConfigError
@@ -31,18 +32,18 @@ def load(scaling: Union[str, ScalingPolicy, Callable[[], ScalingPolicy]]) -> Sca
     name, _, arguments = scaling.partition(":")
     if name in POLICIES:
         return _checked(_call(POLICIES[name], scaling, arguments), scaling)
-    if "." not in name and (":" not in scaling or not arguments.isidentifier()):
+    attribute, _, rest = arguments.partition(":")
+    if "." not in name and not attribute.isidentifier():
         near = difflib.get_close_matches(name, POLICIES, 1)
         hint = f": did you mean {near[0]!r}?" if near else f": there are {', '.join(POLICIES)}"
         raise ConfigError(f"scaling: unknown policy {name!r}{hint} (or a dotted path, package.module:name)")
-    attribute, _, arguments = arguments.partition(":")
     try:
         found = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as exc:
+    except Exception as exc:  # also what the module itself raises
         raise ConfigError(f"scaling: cannot load {scaling!r}: {exc}") from exc
     if not inspect.isclass(found) and hasattr(found, "target"):
         return _checked(found, scaling)
-    return _checked(_call(found, scaling, arguments), scaling)
+    return _checked(_call(found, scaling, rest), scaling)
 
 
 def _call(make: Any, text: str, arguments: str) -> Any:
@@ -53,6 +54,8 @@ def _call(make: Any, text: str, arguments: str) -> Any:
         key, equals, value = argument.rpartition("=")
         try:
             number = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
+            if not math.isfinite(number):
+                raise ValueError
         except ValueError:
             raise ConfigError(f"scaling: {value!r} in {text!r} is not a number") from None
         if equals:
@@ -61,7 +64,9 @@ def _call(make: Any, text: str, arguments: str) -> Any:
             positional.append(number)
     try:
         return make(*positional, **named)
-    except TypeError as exc:
+    except ConfigError:
+        raise
+    except Exception as exc:
         raise ConfigError(f"scaling: {text!r}: {exc}") from exc
 
 

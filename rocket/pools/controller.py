@@ -176,7 +176,7 @@ class Controller:
             interval = _seconds(getattr(self.policy, "pulse", None), interval)
         if now - self._asked_at >= interval:
             self._ask(now, counts)
-        if counts.threads < counts.goal and now - self._started_at >= START_PAUSE:
+        if counts.threads < counts.goal and (not self.pool.short or now - self._started_at >= START_PAUSE):
             self._started_at = now
             self.pool.resize(counts.goal)  # one died, or could not be started
         if now - self._retired_at >= RETIRE_PAUSE:

@@ -14,8 +14,8 @@ class FixedPolicy(ScalingPolicy):
     pulse = None
 
     def __init__(self, n: Optional[int] = None) -> None:
-        if n is not None and n < 1:
-            raise ConfigError(f"scaling: fixed needs at least 1 thread, not {n}")
+        if n is not None and (not isinstance(n, int) or n < 1):
+            raise ConfigError(f"scaling: fixed needs a whole number of threads, at least 1, not {n}")
         self.n = n
         self.reason = "fixed"
 

@@ -110,6 +110,7 @@ class ThreadPool:
         on_busy: Callable[[], None] = lambda: None,
         on_lost: Optional[Callable[[Connection], None]] = None,
         clock: Callable[[], float] = time.monotonic,
+        start_thread: Callable[[threading.Thread], None] = threading.Thread.start,
     ) -> None:
         self.min_threads = min_threads
         self.max_threads = max_threads
@@ -119,6 +120,7 @@ class ThreadPool:
         self._on_busy = on_busy
         self._on_lost = on_lost or _close
         self._clock = clock
+        self._start = start_thread
         self._queue: deque[Connection] = deque()  # the active queue; append and popleft are atomic
         self._lock = threading.Lock()
         self._goal = min_threads  # written by the controller under the lock
@@ -138,7 +140,7 @@ class ThreadPool:
         self._unserved: list[Connection] = []  # what `stop` took out of the queue; of who stops the pool
         self._numbered = 0
         self._complained_at = -COMPLAIN  # monotonic s: about a poll that failed
-        self._short = False  # threads could not be started; the controller's
+        self.short = False  # the last thread could not be started; written by who resizes
 
     # ------------------------------------------------------------------ any thread
 
@@ -380,15 +382,15 @@ class ThreadPool:
             self._slots = [*self._slots, slot]
             self._awake += 1
         try:
-            slot.thread.start()
+            self._start(slot.thread)
         except (RuntimeError, MemoryError) as exc:
             with self._lock:
                 self._remove_locked(slot)
-            if not self._short:
-                self._short = True
+            if not self.short:
+                self.short = True
                 log.error("cannot start a worker thread (there are %s): %s; trying on", len(self._slots), exc)
             return False
-        self._short = False
+        self.short = False
         return True
 
     def _remove_locked(self, slot: Slot) -> None:

@@ -120,14 +120,14 @@ class ServerProcess:
         except AssertionError:
             raise AssertionError(f"held {before} threads and descriptors, now {self.holds()}:\n{self.log}") from None
 
-    def rest(self, patience=PATIENCE):
-        """Wait until none of its threads has run for half a second. On Linux."""
-        until(self._rests, "at rest", patience)
+    def rest(self, seconds=0.5):
+        """Wait until none of its threads has run for *seconds*. On Linux."""
+        until(lambda: self._rests(seconds), "at rest", PATIENCE + 10 * seconds)
 
-    def _rests(self):
+    def _rests(self, seconds):
         before = self._switches()
         try:
-            self.process.wait(0.5)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return self._switches() == before
         raise AssertionError(f"it has ended:\n{self.log}")

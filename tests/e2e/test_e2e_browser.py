@@ -35,7 +35,7 @@ def browse(tmp_path):
 def test_the_demo_page_shows_the_pool_live(serve, browse):
     page = browse(serve("--threads", "2:9").url)
     assert "<h1>Rocket is running</h1>" in page
-    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page))
+    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd[^>]*>([^<]*)</dd>", page))
     assert tiles["max threads"] == "9"
     assert int(tiles["threads"]) >= 2
     assert int(tiles["turns"]) >= 1

@@ -53,13 +53,9 @@ def test_requests_sends_chunks_and_reads_them(demo):
 def test_curl_waits_for_100_continue_and_gets_it(demo, tmp_path):
     body = tmp_path / "body"
     body.write_bytes(b"\x5a" * (2 * MB))
-    done = subprocess.run(
-        [*"curl -sSv --expect100-timeout 20 -H".split(), "Expect: 100-continue"]
-        + ["--data-binary", f"@{body}", demo.url + "/echo"],
-        capture_output=True,
-        timeout=PATIENCE,
-        check=True,
-    )
+    command = ["curl", "-sSv", "--expect100-timeout", "20", "-H", "Expect: 100-continue"]
+    command += ["--data-binary", f"@{body}", demo.url + "/echo"]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
     assert b"< HTTP/1.1 100 Continue" in done.stderr
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(body.read_bytes()).digest()
 

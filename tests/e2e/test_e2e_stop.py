@@ -61,6 +61,14 @@ def test_a_second_signal_stops_now_and_names_what_was_cut_off(holding, number):
     assert "in hold" in server.log  # its stack
 
 
+def test_two_signals_at_once_stop_now(holding):
+    server, client = holding("--graceful-timeout", "600")
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGINT)
+    assert server.wait() == 0
+    assert client.rest() == b""
+
+
 def test_the_patience_of_the_first_signal_ends(holding):
     server, client = holding("--graceful-timeout", "0.1")
     server.signal(signal.SIGTERM)

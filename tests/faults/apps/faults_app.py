@@ -1,0 +1,269 @@
+"""The application under attack. What it cannot tell by its answers, it tells at /state."""
+
+import _thread
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+TEXT = ("Content-Type", "text/plain")
+BLOCK = b"x" * 65536
+ERRORS = {
+    each.__name__: each
+    for each in (Exception, ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, MemoryError)
+}
+ERRORS["BaseException"] = BaseException
+ERRORS["RecursionError"] = RecursionError
+
+state = {"closed": 0, "begun": 0, "cut": 0, "bodies": 0}
+lock = threading.Lock()
+children = []
+
+# Before the server looks at its limits.
+if "FAULTS_NOFILE" in os.environ:
+    count = int(os.environ["FAULTS_NOFILE"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
+def count(what):
+    with lock:
+        state[what] += 1
+
+
+def application(environ, start_response):
+    """Answer by the path: /sleep?s=2 is `sleep` with s="2"."""
+    arguments = dict(parse_qsl(environ["QUERY_STRING"]))
+    return globals()["do_" + environ["PATH_INFO"].strip("/")](environ, start_response, **arguments)
+
+
+def say(start_response, text):
+    body = text.encode()
+    start_response("200 OK", [TEXT, ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def do_hello(environ, start_response):
+    return say(start_response, "hello\n")
+
+
+def do_state(environ, start_response):
+    return say(start_response, json.dumps({**state, "server": environ["rocket.stats"]()}))
+
+
+def do_sleep(environ, start_response, s):
+    time.sleep(float(s))
+    return say(start_response, "slept\n")
+
+
+def do_upload(environ, start_response):
+    """Count the bytes of a body that has come whole; one that was cut is not to get here."""
+    size = 0
+    try:
+        while True:
+            block = environ["wsgi.input"].read(65536)
+            if not block:
+                break
+            size += len(block)
+    except BaseException:
+        count("cut")
+        raise
+    count("bodies")
+    return say(start_response, f"{size}\n")
+
+
+def do_ignore(environ, start_response):
+    """Answer without a look at the body."""
+    return say(start_response, "ignored\n")
+
+
+class Big:
+    """Blocks, counted when it is closed."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+        count("begun")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self.blocks:
+            raise StopIteration
+        self.blocks -= 1
+        return BLOCK
+
+    def close(self):
+        count("closed")
+
+
+def do_big(environ, start_response, mb="8"):
+    blocks = int(mb) * 16
+    start_response("200 OK", [TEXT, ("Content-Length", str(blocks * len(BLOCK)))])
+    return Big(blocks)
+
+
+def do_chunks(environ, start_response, n="5"):
+    start_response("200 OK", [TEXT])
+    return (b"chunk\n" for _ in range(int(n)))
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+
+class Failing:
+    """Raises *error* where it is told to."""
+
+    def __init__(self, error, where):
+        self.error = error
+        self.where = where
+        self.blocks = 0
+
+    def __iter__(self):
+        if self.where == "iter":
+            raise self.error
+        return self
+
+    def __next__(self):
+        self.blocks += 1
+        if self.where == "first" or (self.where == "second" and self.blocks == 2):
+            raise self.error
+        if self.blocks > 2:
+            raise StopIteration
+        return b"block\n"
+
+    def close(self):
+        if self.where == "close":
+            raise self.error
+
+
+def do_fail(environ, start_response, error, where):
+    made = ERRORS[error]("on purpose")
+    if where == "call":
+        raise made
+    start_response("200 OK", [TEXT])
+    if where == "started":
+        raise made
+    if where == "exit":
+        _thread.exit()
+    return Failing(made, where)
+
+
+def do_deep(environ, start_response):
+    return do_deep(environ, start_response)
+
+
+def do_log(environ, start_response, lines="1"):
+    """Write to wsgi.errors, whatever becomes of it."""
+    for _ in range(int(lines)):
+        environ["wsgi.errors"].write("x" * 1000 + "\n")
+        environ["wsgi.errors"].flush()
+    return say(start_response, "logged\n")
+
+
+def do_kill(environ, start_response, which):
+    """Set an exception in worker threads: the one that polls, those that sleep, or all others."""
+    names = {thread.ident: thread.name for thread in threading.enumerate() if "rocket-worker" in thread.name}
+    names.pop(threading.get_ident(), None)
+    killed = []
+    for ident, frame in sys._current_frames().items():
+        if ident not in names:
+            continue
+        codes = set()
+        while frame is not None:
+            codes.add(frame.f_code.co_name)
+            frame = frame.f_back
+        leads = "poll" in codes
+        if which == "all" or leads == (which == "leader"):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+            killed.append(names[ident])
+    return say(start_response, json.dumps(killed))
+
+
+# ---------------------------------------------------------------------- processes, descriptors, threads
+
+
+def do_cloexec(environ, start_response):
+    """Tell which descriptors a child would inherit: all but the standard ones should be closed."""
+    import fcntl
+
+    open_ones = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and not fcntl.fcntl(int(name), fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                open_ones[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the listing's own
+    return say(start_response, json.dumps(open_ones))
+
+
+def do_popen(environ, start_response):
+    """Start a child that lives on, and inherits whatever it can."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+    children.append(child)
+    return say(start_response, str(child.pid))
+
+
+def do_fork(environ, start_response, how="_exit"):
+    pid = os.fork()
+    if pid == 0:
+        if how == "_exit":
+            os._exit(0)
+        sys.exit(0)  # a worker survives it, in the child too
+    if how != "_exit":
+        return say(start_response, str(pid))
+    os.waitpid(pid, 0)
+    return say(start_response, "forked\n")
+
+
+held = []
+
+
+def do_hoard(environ, start_response):
+    """Take all descriptors but one."""
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        pass
+    return say(start_response, f"{len(held)}\n")
+
+
+def do_release(environ, start_response):
+    while held:
+        os.close(held.pop())
+    return say(start_response, "released\n")
+
+
+def release_held(number, frame):
+    while held:
+        os.close(held.pop())
+
+
+signal.signal(signal.SIGUSR1, release_held)
+
+
+def do_limit(environ, start_response):
+    """Let no more threads be started: each one needs memory for its stack."""
+    status = Path("/proc/self/statm").read_text().split()
+    size = int(status[0]) * resource.getpagesize() + (1 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+    return say(start_response, "limited\n")
+
+
+def do_unlimit(environ, start_response):
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return say(start_response, "unlimited\n")
+
+
+def do_gc(environ, start_response):
+    import gc
+
+    gc.collect()
+    return say(start_response, str(len(gc.get_objects())))

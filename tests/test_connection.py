@@ -1,0 +1,461 @@
+"""Connections: what is read, what is kept of what the peer does not take, and in which order it goes."""
+
+import errno
+import os
+import random
+import resource
+import socket
+import tempfile
+from contextlib import contextmanager
+
+import pytest
+from core_helpers import thread
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rocket.connection import FLUSH_BYTES, Connection, Output
+from rocket.errors import ConnectionLost, WriteTimeout
+
+
+class Miser:
+    """A socket that takes what *appetite* says at each call: bytes, or None for not now."""
+
+    def __init__(self, appetite=()):
+        self.appetite = iter(appetite)
+        self.taken = b""
+        self.closed = False
+
+    def _take(self, data):
+        most = next(self.appetite, 1 << 30)
+        if most is None:
+            raise BlockingIOError
+        part = bytes(data[:most])
+        self.taken += part
+        return len(part)
+
+    def send(self, data):
+        return self._take(data)
+
+    def sendmsg(self, parts):
+        return self._take(b"".join(parts))
+
+    def fileno(self):
+        return -1
+
+    def close(self):
+        self.closed = True
+
+
+class Broken(Miser):
+    def send(self, data):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    sendmsg = send
+
+    def recv(self, size):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+def receive_all(sock):
+    data = b""
+    while part := sock.recv(65536):
+        data += part
+    return data
+
+
+@pytest.fixture
+def file():
+    with tempfile.TemporaryFile() as file:
+        yield file
+
+
+def fill_file(file, data):
+    file.write(data)
+    file.flush()
+    return data
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def test_fill_tells_whether_something_came(make_connection):
+    connection, peer = make_connection()
+    assert not connection.fill()
+    peer.send(b"abc")
+    assert connection.fill()
+    peer.send(b"def")
+    assert connection.fill()
+    assert connection.buffer == b"abcdef"
+    assert not connection.eof
+
+
+def test_fill_finds_the_end(make_connection):
+    connection, peer = make_connection()
+    peer.close()
+    assert not connection.fill()
+    assert connection.eof
+
+
+def test_read_waits_for_the_whole(make_connection):
+    connection, peer = make_connection()
+    peer.send(b"abc")
+    assert connection.read(5) is None
+    peer.send(b"defg")
+    assert connection.read(5) == b"abcde"
+    assert connection.read(2) == b"fg"
+    assert connection.read(1) is None
+    peer.send(b"x")
+    peer.close()
+    assert connection.read(3) == b"x"
+    assert connection.read(3) == b""
+
+
+def test_read_of_all_that_has_come(make_connection):
+    connection, peer = make_connection()
+    assert connection.read() is None
+    peer.send(b"abc")
+    assert connection.read() == b"abc"
+    peer.close()
+    assert connection.read() == b""
+
+
+def test_readline_returns_lines(make_connection):
+    connection, peer = make_connection()
+    peer.send(b"one\ntw")
+    assert connection.readline() == b"one\n"
+    assert connection.readline() is None
+    peer.send(b"o\nthree")
+    peer.close()
+    assert connection.readline() == b"two\n"
+    assert connection.readline() == b"three"
+    assert connection.readline() == b""
+
+
+def test_readline_stops_at_the_limit(make_connection):
+    connection, peer = make_connection()
+    peer.send(b"abcdefgh\n")
+    assert connection.readline(4) == b"abcd"
+    assert connection.readline(4) == b"efgh"
+    assert connection.readline(4) == b"\n"
+
+
+@given(data=st.binary(max_size=60), cuts=st.lists(st.integers(0, 60)), limit=st.integers(1, 20))
+def test_lines_do_not_depend_on_how_they_arrive(data, cuts, limit):
+    data = data.replace(b"\x00", b"\n")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        connection = Connection(ours)
+        lines = []
+        edges = sorted({0, len(data), *(cut for cut in cuts if cut <= len(data))})
+        for start, end in zip(edges, edges[1:]):
+            theirs.send(data[start:end])
+            while (line := connection.readline(limit)) is not None:
+                lines.append(line)
+        theirs.close()
+        while line := connection.readline(limit):
+            lines.append(line)
+    assert b"".join(lines) == data
+    assert all(len(line) == limit or line.endswith(b"\n") for line in lines[:-1])
+    assert not any(b"\n" in line[:-1] for line in lines)
+
+
+def test_reset_is_connection_lost():
+    with pytest.raises(ConnectionLost):
+        Connection(Broken()).fill()
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def test_what_is_written_arrives(make_connection):
+    connection, peer = make_connection()
+    assert connection.write(b"one")
+    assert connection.write_parts([b"two", b"", b"three"])
+    assert not connection.unsent
+    assert peer.recv(100) == b"onetwothree"
+
+
+def test_what_the_peer_does_not_take_is_kept(make_connection):
+    connection, peer = make_connection()
+    data = random.Random(1).randbytes(3 << 20)
+    assert not connection.write(data)
+    assert connection.unsent
+    assert not connection.write(b"the end")
+    got = b""
+    while len(got) < len(data) + 7:
+        connection.flush()
+        got += peer.recv(1 << 20)
+    assert got == data + b"the end"
+    assert connection.flush()
+    assert not connection.unsent
+
+
+def test_reset_while_writing_is_connection_lost():
+    for write in (
+        lambda connection: connection.write(b"x"),
+        lambda connection: connection.write_parts([b"x", b"y"]),
+        lambda connection: (connection.output.add(b"x"), connection.flush()),
+        lambda connection: connection.shutdown(),
+    ):
+        sock = Broken()
+        sock.shutdown = sock.send
+        with pytest.raises(ConnectionLost):
+            write(Connection(sock))
+
+
+@settings(deadline=None)
+@given(
+    blocks=st.lists(st.one_of(st.binary(max_size=40), st.lists(st.binary(max_size=20), min_size=1, max_size=3))),
+    appetite=st.lists(st.one_of(st.none(), st.integers(1, 30)), max_size=60),
+    memory=st.integers(0, 60),
+    spool=st.sampled_from([0, 1, 50, 1000]),
+    flushes=st.randoms(use_true_random=False),
+)
+def test_bytes_go_in_order_however_little_the_peer_takes(blocks, appetite, memory, spool, flushes):
+    sock = Miser(appetite)
+    connection = Connection(sock, secure=True, output_limits=(memory, spool))  # secure: no sendfile(2) to a fake
+    for block in blocks:
+        if isinstance(block, list):
+            connection.write_parts(block)
+        else:
+            connection.write(block)
+        if flushes.random() < 0.3:
+            connection.flush()
+    while not connection.flush():
+        pass
+    assert sock.taken == b"".join(b"".join(block) if isinstance(block, list) else block for block in blocks)
+    connection.close()
+
+
+@settings(deadline=None)
+@given(
+    blocks=st.lists(st.one_of(st.binary(min_size=1, max_size=60), st.integers(1, 60)), max_size=12),
+    appetite=st.lists(st.one_of(st.none(), st.integers(1, 30)), max_size=60),
+)
+def test_files_and_bytes_go_in_order(blocks, appetite):
+    content = bytes(range(256))
+    done = []
+    output = Output(memory=30, spool=100, secure=True)
+    sock = Miser(appetite)
+    with tempfile.TemporaryFile() as file:
+        fill_file(file, content)
+        for block in blocks:
+            if isinstance(block, int):
+                output.add_file(file.fileno(), block, block, lambda: done.append(1))
+            else:
+                output.add(block)
+        while not output.flush(sock):
+            pass
+    assert sock.taken == b"".join(content[b : 2 * b] if isinstance(b, int) else b for b in blocks)
+    assert len(done) == sum(isinstance(block, int) for block in blocks)
+    assert output.size == 0
+
+
+def test_output_spools_past_its_memory():
+    output = Output(memory=10, spool=100, secure=True)
+    output.add(b"x" * 10)
+    assert not output.full
+    output.add(b"y" * 10)
+    assert output._held == 10
+    assert not output.full
+    output.add(b"z" * 90)
+    assert output.full
+    sock = Miser()
+    assert output.flush(sock)
+    assert sock.taken == b"x" * 10 + b"y" * 10 + b"z" * 90
+    assert not output.full
+
+
+def test_spool_files_are_given_back():
+    before = count_descriptors()
+    output = Output(memory=1, spool=50, secure=True)
+    output.add(b"some more")
+    for _ in range(200):
+        output.add(b"0123456789")
+        output.flush(Miser([10, None]))
+    assert count_descriptors() - before <= 2
+    output.close()
+    assert count_descriptors() == before
+
+
+def test_spool_does_not_grow_for_ever():
+    # A reader who is always a byte behind: what was sent is given back with a file at the latest.
+    output = Output(memory=1, spool=1000, secure=True)
+    sock = Miser()
+    for _ in range(100):
+        output.add(b"x" * 100)
+        sock.appetite = iter([99, None])
+        output.flush(sock)
+        assert sum(os.fstat(part.fd).st_size for part in output._parts if hasattr(part, "fd")) <= 2 * 1100
+    output.close()
+
+
+def count_descriptors():
+    return len(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))
+
+
+def test_without_a_descriptor_for_the_spool_bytes_stay_in_memory(scarce_descriptors):
+    output = Output(memory=1, spool=1000, secure=True)
+    with scarce_descriptors():
+        output.add(b"one")
+        output.add(b"two")
+    assert output.full
+    output.add(b"three")
+    sock = Miser([2, None, 1, None])
+    while not output.flush(sock):
+        pass
+    assert sock.taken == b"onetwothree"
+
+
+@pytest.fixture
+def scarce_descriptors():
+    @contextmanager
+    def scarce():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    return scarce
+
+
+def test_full_disk_keeps_the_order():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    output = Output(memory=1, spool=1000, secure=True)
+    output.add(b"1")
+    output.add(b"22")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, hard))  # EFBIG instead of ENOSPC
+    try:
+        output.add(b"333")
+        output.add(b"4444")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert output.full
+    assert output.size == 10
+    sock = Miser([1, 1, None, 1, 2, None])
+    while not output.flush(sock):
+        pass
+    assert sock.taken == b"1223334444"
+    assert output.size == 0
+
+
+def test_peer_that_takes_as_fast_as_we_send_holds_no_turn():
+    output = Output(memory=1 << 30, secure=True)
+    for _ in range(10):
+        output.add(b"x" * FLUSH_BYTES)
+    sock = Miser()
+    assert not output.flush(sock)
+    assert len(sock.taken) == FLUSH_BYTES
+
+
+# ---------------------------------------------------------------------- files
+
+
+def test_file_goes_by_sendfile(make_connection, file):
+    connection, peer = make_connection()
+    data = fill_file(file, random.Random(2).randbytes(3 << 20))
+    done = []
+    connection.write(b"head")
+    assert not connection.write_file(file, 100, len(data) - 200, lambda: done.append(1))
+    connection.write(b"tail")
+    assert done == []
+    got = b""
+    while len(got) < len(data) - 200 + 8:
+        connection.flush()
+        got += peer.recv(1 << 20)
+    assert got == b"head" + data[100:-100] + b"tail"
+    assert connection.flush()
+    assert done == [1]
+
+
+def test_file_that_has_become_shorter_cuts_the_answer(make_connection, file):
+    connection, peer = make_connection()
+    fill_file(file, b"x" * 1000)
+    done = []
+    with pytest.raises(ConnectionLost, match="500 bytes early"):
+        connection.write_file(file, 0, 1500, lambda: done.append(1))
+    connection.close()
+    assert done == [1]
+    assert receive_all(peer) == b"x" * 1000
+
+
+def test_file_is_let_go_when_the_connection_is_closed(make_connection, file):
+    connection, _ = make_connection()
+    fill_file(file, b"x" * (3 << 20))
+    done = []
+    connection.write_file(file, 0, 3 << 20, lambda: done.append(1))
+    connection.close()
+    connection.close()
+    assert done == [1]
+
+
+def test_failing_end_of_a_file_does_not_spoil_the_close(make_connection, file, caplog):
+    connection, _ = make_connection()
+    fill_file(file, b"x" * (3 << 20))
+    done = []
+    connection.write_file(file, 0, 3 << 20, lambda: 1 // 0)
+    connection.write_file(file, 0, 1, lambda: done.append(1))
+    connection.close()
+    assert done == [1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+# ---------------------------------------------------------------------- waiting and ending
+
+
+def test_wait_tells_whether_the_peer_moved(make_connection):
+    connection, peer = make_connection()
+    assert not connection.wait(writable=False, timeout=0.0)
+    assert connection.wait(writable=True, timeout=0.0)
+    peer.send(b"x")
+    assert connection.wait(writable=False, timeout=20)
+
+
+def test_drain_output_waits_until_all_was_taken(make_connection):
+    connection, peer = make_connection()
+    data = b"x" * (8 << 20)
+    connection.write(data)
+    got = []
+    with thread(lambda: got.append(receive_all(peer))):
+        connection.drain_output(20)
+        connection.close()
+    assert got == [data]
+
+
+def test_drain_output_gives_up_on_who_takes_nothing(make_connection):
+    connection, _ = make_connection()
+    connection.write(b"x" * (8 << 20))
+    with pytest.raises(WriteTimeout, match=r"0\.01 s"):
+        connection.drain_output(0.01)
+
+
+def test_close_is_idempotent_and_drops_what_is_kept(make_connection):
+    connection, peer = make_connection()
+    connection.write(b"x" * (8 << 20))
+    connection.close()
+    connection.close()
+    assert connection.closed
+    assert not connection.unsent
+    assert "closed" in repr(connection)
+
+
+def test_detached_socket_stays_open(make_connection):
+    connection, peer = make_connection()
+    sock = connection.detach()
+    connection.close()
+    sock.send(b"still here")
+    assert peer.recv(100) == b"still here"
+    sock.close()
+
+
+def test_shutdown_ends_our_direction_only(make_connection):
+    connection, peer = make_connection()
+    connection.shutdown()
+    assert peer.recv(10) == b""
+    peer.send(b"x")
+    assert connection.fill()

@@ -1,0 +1,98 @@
+"""The whole server, with threads that take turns as often as they can: nothing is lost, nothing is served twice."""
+
+import random
+import socket
+import threading
+from collections import Counter
+
+import pytest
+from core_helpers import PATIENCE, thread, until
+
+from rocket import Server
+from rocket.monitors import MONITORS
+
+HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]
+
+
+class Echo:
+    """Answers with the request's path; now and then it takes its time, or is long. Counts what it saw."""
+
+    def __init__(self):
+        self.seen = Counter()
+
+    def __call__(self, environ, start_response):
+        path = environ["PATH_INFO"]
+        self.seen[path] += 1
+        kind = path.rpartition("-")[2]
+        if kind == "slow":
+            threading.Event().wait(0.003)
+        start_response("200 OK", [])
+        return [path.encode() * (100_000 if kind == "long" else 1)]
+
+
+def client(address, name, rounds, failures):
+    """One after the other: kept, pipelined, closed early, half sent. Each answer must be the right one."""
+    choose = random.Random(name)
+    try:
+        for i in range(rounds):
+            with socket.create_connection(address, timeout=PATIENCE) as sock:
+                reader = sock.makefile("rb")
+                for j in range(choose.randint(1, 4)):
+                    paths = [
+                        f"/{name}-{i}-{j}-{k}-{choose.choice(['quick', 'quick', 'slow', 'long'])}"
+                        for k in range(choose.choice([1, 1, 1, 5]))
+                    ]
+                    data = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
+                    cut = choose.randrange(len(data)) if choose.random() < 0.3 else 0
+                    sock.sendall(data[:cut])
+                    sock.sendall(data[cut:])
+                    for path in paths:
+                        expect(reader, path)
+                if choose.random() < 0.3:
+                    sock.sendall(data[:20])  # and away
+    except BaseException as exc:
+        failures.append((name, exc))
+
+
+def expect(reader, path):
+    assert reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    length = 0
+    while (line := reader.readline()) != b"\r\n":
+        if line.lower().startswith(b"content-length:"):
+            length = int(line[15:])
+    body = path.encode() * (100_000 if path.endswith("long") else 1)
+    assert length == len(body)
+    assert reader.read(length) == body
+
+
+def storm(monitor, clients, rounds, **options):
+    app, failures = Echo(), []
+    server = Server(app, bind="127.0.0.1:0", monitor=monitor, defer_accept=False, **options)
+    with server:
+        runs = [thread(client, server.addresses[0], i, rounds, failures) for i in range(clients)]
+        for run in runs:
+            run.__enter__()
+        for run in runs:
+            run.__exit__(None, None, None)
+        assert failures == []
+        until(lambda: server.stats["connections"] == 0)
+        stats = server.stats
+        assert stats["accepted"] == stats["closed"] == clients * rounds
+        assert (stats["queued"], stats["parked"], stats["busy"]) == (0, 0, 0)
+    assert max(app.seen.values()) == 1
+
+
+@pytest.mark.parametrize("monitor", HERE)
+def test_nothing_is_lost_or_served_twice(monitor, hasty_threads):
+    storm(monitor, clients=8, rounds=4, min_threads=2, max_threads=6)
+
+
+@pytest.mark.parametrize("monitor", HERE)
+def test_nothing_is_lost_on_a_server_that_is_always_full(monitor, hasty_threads):
+    storm(monitor, clients=8, rounds=3, min_threads=1, max_threads=3, max_connections=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("monitor", HERE)
+def test_nothing_is_lost_for_long(monitor, hasty_threads):
+    storm(monitor, clients=24, rounds=40, min_threads=2, max_threads=16)
