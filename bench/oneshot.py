@@ -3,8 +3,8 @@
     python ../shared/compare/compare.py --servers rocket --app hello -c 64 \\
         --options "--monitor oneshot:OneShotEpollMonitor --app-dir $PWD/bench"
 
-and the same without --options, in turn. docs/decisions/0001-lazy-arming.md has the figures. For measuring only: it relies
-on its owners to disarm in time, as `rocket.monitors.base.Monitor` asks, and does not look for mistakes.
+and the same without --options, in turn. docs/decisions/0001-lazy-arming.md has the figures. For measuring only: it
+relies on its owners to disarm in time, as `rocket.monitors.base.Monitor` asks, and does not look for mistakes.
 """
 
 import select

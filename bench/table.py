@@ -67,7 +67,8 @@ ROWS = [
 ]  # fmt: skip
 MONITOR_ROW = ("--app", "hello", "-c", "64", "--servers", "rocket")
 MONITOR_MUST, MONITOR_MARK = 0.6, 0.8
-ALL = [*(row.name for row in ROWS), "monitors", "idle", "request"]
+SCRIPTS = {"idle": ["idle.py"], "idle-poll": ["idle.py", "--options", "--monitor poll"], "request": ["request.py"]}
+ALL = [*(row.name for row in ROWS), "monitors", *SCRIPTS]
 
 
 # --- Measuring -------------------------------------------------------------------------------------------------------
@@ -111,18 +112,14 @@ class Bench:
         words = f"{shown(command)}   (each monitor in turn, {self.rounds} times)"
         save("monitors", {"command": words, "servers": servers, **self.facts()})
 
-    def idle(self):
-        arguments = ["--rounds", str(max(self.rounds, 1)), "--seconds", str(self.seconds)]
-        self.script("idle", arguments)
-
-    def request(self):
-        self.script("request", [])
-
-    def script(self, name, arguments):
+    def script(self, name):
         """Run one of the scripts beside this one, by the Python that runs Rocket."""
         python = shlex.split(self.rocket)[0]
-        found = run([python, str(ROOT / "bench" / f"{name}.py"), *arguments, "--json"])
-        save(name, {"command": " ".join(["python", f"bench/{name}.py", *arguments]), "found": found, **self.facts()})
+        script, *arguments = SCRIPTS[name]
+        if script == "idle.py":
+            arguments += ["--rounds", str(self.rounds), "--seconds", str(self.seconds)]
+        found = run([python, str(ROOT / "bench" / script), *arguments, "--json"])
+        save(name, {"command": shlex.join(["python", f"bench/{script}", *arguments]), "found": found, **self.facts()})
 
     def facts(self):
         return {"date": time.strftime("%Y-%m-%d"), "environment": self.environment}
@@ -200,8 +197,9 @@ def tables(results):
         made["hello"] = _servers(results["hello-64"], "") if "hello-64" in results else ""
     if "monitors" in results:
         made["monitors"] = _monitors(results["monitors"])
-    if "idle" in results:
-        made["idle"] = _idle(results["idle"])
+    for name in ("idle", "idle-poll"):
+        if name in results:
+            made[name] = _idle(results[name])
     if "request" in results:
         made["request"] = _request(results["request"])
     if results:
@@ -293,7 +291,8 @@ def _summary_of_idle(found):
     calls, cpu = found["calls_at_rest"]["without"], found["cpu_at_rest"]["without"]
     lost = f"{loss:.1%} slower" if loss > 0 else "no slower"
     yield f"hello beside {count:,} idle", f"{found['with']:,}", lost, "< 10 % slower", _yes(loss < 0.1), "", ""
-    yield "an idle connection", "", f"{size:,} bytes", "< 2 KB", _yes(size < 2048), "0.4 KB", _yes(size <= 410)
+    size_reached = _yes(size < 2048), "0.4 KB, the sketch", _yes(size <= 410)
+    yield "an idle connection", "", f"{size:,} bytes", "< 2 KB", *size_reached
     yield (
         f"rest, {found['rest_seconds']} s",
         "",
@@ -427,11 +426,12 @@ def _panel(panel, row, result):
         words = f"{found['rps']:,.0f}   p99 {_short(found['p99'])} ms"
         panel.text(max(found["rps"], found["spread"][1]) + 0.02 * longest, place, words, va="center", fontsize=8.5)
     panel.set_yticks(range(len(servers)), [name for name, _ in servers])
-    panel.set_xlim(0, longest * 1.5)
+    panel.set_xlim(0, longest * 1.55)  # room for the words behind the longest bar
     panel.set_title(row.title, fontsize=10.5, loc="left", fontweight="bold")
     panel.set_xlabel("requests/s", fontsize=8.5)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panel.locator_params(axis="x", nbins=5)
+    panel.set_xticks([tick for tick in panel.get_xticks() if 0 <= tick <= longest * 1.05])
     panel.tick_params(axis="x", labelsize=8)
     panel.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
@@ -466,9 +466,11 @@ def main():
         for row in ROWS:
             if row.name in wanted:
                 bench.row(row)
-        for name in ("monitors", "idle", "request"):
+        if "monitors" in wanted:
+            bench.monitors()
+        for name in SCRIPTS:
             if name in wanted:
-                getattr(bench, name)()
+                bench.script(name)
     render(load())
 
 

@@ -290,7 +290,7 @@ def _hint(module: object) -> str:
 
 
 class Rocket(click.Group):
-    """Turns Rocket's errors into a line and an exit code."""
+    """Turns Rocket's errors into a line and an exit code, and has the standard descriptors open before all else."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -298,7 +298,13 @@ class Rocket(click.Group):
         except (ConfigError, MonitorUnavailable) as exc:
             raise WrongOption(str(exc)) from exc
         except BindError as exc:
-            raise CannotBind(str(exc)) from exc
+            raise CannotBind(exc.strerror or str(exc)) from exc
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        from rocket.stderr import open_standard_descriptors
+
+        open_standard_descriptors()
+        return super().main(*args, **kwargs)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -347,12 +353,14 @@ def serve(
     APP is MODULE, MODULE:NAME, or a call as in MODULE:create("test"). MODULE alone stands for its `application` or
     `app`.
     """
+    from rocket.stderr import patient_stderr
+
     with _stopped_by_signals():
         config = _load_config(threads, file, chdir, flags)
         sys.path.insert(0, str(app_dir.resolve()))
         application = load_application(app or DEMO)
         # Not earlier: logging.config.dictConfig() in the application would switch off what is there already.
-        with _logging_to_stderr(config.log_level):
+        with patient_stderr(), _logging_to_stderr(config.log_level):
             _run(parts.make_server(application, config), app)
 
 
@@ -360,11 +368,11 @@ def _run(server: Runs, app: Optional[str]) -> None:
     import logging
 
     log = logging.getLogger("rocket.server")
-    log.info("%s, pid %d", _about(), os.getpid())
-    if app is None:
-        log.info("no application named, serving the demo %s", DEMO)
 
     def tell() -> None:
+        log.info("%s, pid %d", _about(), os.getpid())
+        if app is None:
+            log.info("no application named, serving the demo %s", DEMO)
         for line in server.describe():
             log.info("%s", line)
 

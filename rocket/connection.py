@@ -50,6 +50,7 @@ class Connection:
         "fd",
         "output_limits",
         "peer",
+        "request",
         "requests",
         "scanned",
         "secure",
@@ -76,6 +77,7 @@ class Connection:
         self.output_limits = output_limits  # bytes: in memory, in a temporary file (see Output)
         self.created = self.since = time.monotonic()
         self.requests = 0
+        self.request = ""  # what is being served, for people: "GET /path"
         self.buffer = b""  # read from the peer, not yet used
         self.scanned = 0  # bytes of the buffer known to be the beginning of a message: more must come
         self.eof = False  # the peer has sent its last byte
@@ -89,7 +91,8 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self.fd}"
-        return f"<Connection {state} from {':'.join(self.peer)}, {self.requests} requests>"
+        serving = f", {self.request}" if self.request else ""
+        return f"<Connection {state} from {':'.join(self.peer)}, {self.requests} requests{serving}>"
 
     # ------------------------------------------------------------------ reading
 

@@ -146,7 +146,8 @@ class Listener:
             if self._stop_write < 0:
                 return
             stop_write, self._stop_write = self._stop_write, -1
-            os.close(stop_write)  # the other end is readable from now on
+            os.write(stop_write, b"\0")  # closing it would not do: a handler's child may have the other copy
+            os.close(stop_write)
             if self._thread.ident is not None:
                 self._thread.join()
             os.close(self._stop_read)

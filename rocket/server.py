@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import signal
 import socket
@@ -78,6 +79,7 @@ class Server:
                 server=self,
             )
             self._started_at = time.monotonic()
+            _running.add(self)
 
     def serve_forever(self, on_ready: Callable[[], object] = lambda: None) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
@@ -123,6 +125,7 @@ class Server:
         with self._state_lock:
             parts, self._running = self._running, None
             if parts is not None:
+                _running.discard(self)
                 parts.stop()
                 log.info("stopped")
                 if self._signals is not None:
@@ -187,6 +190,13 @@ class Server:
 
     # ------------------------------------------------------------------ inside
 
+    def _after_fork(self) -> None:
+        """Leave the clients to the parent. In the child of a fork, whose only thread is the one that forked."""
+        self._state_lock = threading.RLock()
+        parts, self._running = self._running, None
+        if parts is not None:
+            parts.abandon()
+
     def _in_a_hurry(self) -> bool:
         """Whether a second signal has come."""
         return self._signals is not None and self._signals.count > 1
@@ -235,6 +245,7 @@ class _Parts:
             min_threads=config.min_threads,
             max_threads=config.max_threads,
             on_busy=self._ring,
+            on_lost=self._close,
         )
         # A request whose body has stalled may hold a thread, but never all of them.
         self._early = threading.BoundedSemaphore(max(1, config.max_threads // 4))
@@ -402,12 +413,23 @@ class _Parts:
             log.warning("cut off: %s", stack)
         return False
 
+    def abandon(self) -> None:
+        """Close a forked child's copies of the descriptors. What the parent has open stays open."""
+        self._stopped = True
+        self.pool.abandon()
+        for listener in self.listeners:
+            listener.sock.close()
+        for connection in self._connections:
+            connection.sock.close()  # not Connection.close(): its task and output may be half-way in another thread
+
     def stop(self) -> None:
         """Close everything and end all threads."""
         for listener in self.listeners:
             listener.stop()
         self.controller.stop()
-        late = self.pool.stop(STOP_PATIENCE)
+        # A drain that was not finished has had its time already.
+        cut_off = self.draining and not self._drained.is_set()
+        late = self.pool.stop(0.05 if cut_off else STOP_PATIENCE)
         if late and not self.draining:
             for stack in self.pool.stacks():
                 log.warning("cut off: %s", stack)
@@ -422,6 +444,20 @@ class _Parts:
                 connection.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # not connected any more
+
+
+# The servers that run, for a child of a fork: add and discard are atomic.
+_running: set[Server] = set()
+
+
+def _after_fork_in_child() -> None:
+    """Let no child serve: a handler may fork, and the child would answer, and poll, in place of the parent."""
+    for server in _running:
+        server._after_fork()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def serve(app: Any, **options: Any) -> None:

@@ -435,7 +435,7 @@ def test_drain_output_gives_up_on_who_takes_nothing(make_connection):
 
 
 def test_close_is_idempotent_and_drops_what_is_kept(make_connection):
-    connection, peer = make_connection()
+    connection, _ = make_connection()
     connection.write(b"x" * (8 << 20))
     connection.close()
     connection.close()

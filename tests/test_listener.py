@@ -63,9 +63,7 @@ def serve():
 
     def serve(guests, *errors, host="127.0.0.1"):
         (sock,) = open_sockets(Address(host, 0), **OPTIONS)
-        made = Listener(
-            Door(sock, *errors), on_connection=guests.come, full=guests.full, on_shortage=guests.make_room
-        )
+        made = Listener(Door(sock, *errors), on_connection=guests.come, full=guests.full, on_shortage=guests.make_room)
         started.append((made, guests))
         made.start()
         return made

@@ -25,6 +25,7 @@ RETIRE_PAUSE = 1.0  # s: at most one thread is retired in this time
 START_PAUSE = 1.0  # s: between two attempts to start the threads that are missing
 INTERVAL = 0.25  # s: between two questions to a policy that does not say
 LONGEST_NAP = 60.0  # s: a policy that keeps its goal for longer on an idle server will go on to
+STUCK = 10.0  # s: a handler that takes longer is logged, once, with its stack
 COMPLAIN = 5.0  # s: between two log lines about a failure of the controller's own
 
 
@@ -136,6 +137,8 @@ class Controller:
             self._nap = max(self._interval(), 2 * self._nap)
             if self._nap < LONGEST_NAP:
                 naps.append(self._nap)
+        if counts.busy:
+            naps.append(STUCK)  # one leads, and the rest may be stuck: it is to be told
         if counts.threads < counts.goal:
             naps.append(START_PAUSE)
         elif counts.threads > counts.goal:
@@ -181,6 +184,9 @@ class Controller:
             self.pool.resize(counts.goal)  # one died, or could not be started
         if now - self._retired_at >= RETIRE_PAUSE:
             self._retired_at = now
+            if counts.stuck:
+                for stack in self.pool.stacks(STUCK, once=True):
+                    log.warning("a handler is stuck: %s", stack)
             self.pool.retire(self._thread_idle_timeout)
 
     def _ask(self, now: float, counts: Counts) -> None:

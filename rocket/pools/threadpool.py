@@ -52,6 +52,7 @@ class Slot:
         "since",
         "sleep",
         "thread",
+        "told_of",
         "wall",
     )
 
@@ -63,6 +64,7 @@ class Slot:
         self.connection: Optional[Connection] = None  # being served
         self.since = 0.0  # monotonic s: when its turn began
         self.finished = 0  # turns
+        self.told_of = 0.0  # monotonic s: *since* of the turn whose stack was logged last; the controller's
         self.wall = 0.0  # s, sum of the finished turns
         self.blocked = False  # its turn does not count as running; written under the pool's lock
         self.idle_since = 0.0  # monotonic s: written under the pool's lock
@@ -300,6 +302,12 @@ class ThreadPool:
                 late.append(thread)
         return late
 
+    def abandon(self) -> None:
+        """End, in a forked child, the only thread there is, if it is a worker, after its turn."""
+        self._lock = threading.Lock()  # another thread may have held the old one, and is not here to release it
+        self._stopping = True
+        self._queue.clear()
+
     def take_overdue(self, timeout: float, most: int) -> list[Connection]:
         """Take out of the queue what has waited for more than *timeout* s, and the last of what exceeds *most*.
 
@@ -331,18 +339,24 @@ class ThreadPool:
         unserved, self._unserved = self._unserved, []
         return unserved + self._take_all()
 
-    def stacks(self) -> list[str]:
-        """Return, for each busy worker, its name, peer, time, and where it is."""
+    def stacks(self, longer_than: float = 0.0, *, once: bool = False) -> list[str]:
+        """Return, for each worker that is at its turn for *longer_than* seconds, its name, request, time and stack.
+
+        With *once*, leave out the turns that were told of before. The controller's, or after the end.
+        """
         now = self._clock()
         frames = sys._current_frames()
         found = []
         for slot in self._slots:
             connection, thread = slot.connection, slot.thread
-            if connection is None or thread is None:
+            if connection is None or thread is None or now - slot.since < longer_than:
                 continue
+            if once and slot.told_of == slot.since:
+                continue
+            slot.told_of = slot.since
             frame = frames.get(thread.ident or -1)
             where = "".join(traceback.format_stack(frame)) if frame is not None else ""
-            found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s:\n{where}")
+            found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s, at\n{where}")
         return found
 
     # ------------------------------------------------------------------ inside

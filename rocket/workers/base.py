@@ -17,13 +17,12 @@ from rocket import http1
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
+from rocket.workers.report import report
 from rocket.workers.stream import Incoming, StreamedBody
-from rocket.workers.tasks import FLUSH, BodyTask, DrainTask
+from rocket.workers.tasks import FLUSH, BodyTask, DrainTask, FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
-
-log = logging.getLogger("rocket.worker")
 
 RETRY_AFTER = 1  # s: what an overloaded server asks its clients to wait
 READ = 1  # as in rocket.monitors
@@ -107,6 +106,7 @@ class Worker:
             return self._await_head(connection, data)
         connection.scanned = 0
         connection.requests += 1
+        connection.request = head[0] + " " + head[1]
         length = head[4]
         if not length:
             connection.buffer = data[head[3] :]
@@ -137,7 +137,7 @@ class Worker:
 
         *status* is HTTP's; what it means is in RFC 9110, section 15. Override it for another protocol.
         """
-        log.debug("%r: %s %s", connection, status, message)
+        report(logging.DEBUG, "%r: %s %s", connection, status, message)
         date, server = http1.http_date(time.time()), self.options.server_header
         retry_after = RETRY_AFTER if status == 503 else None
         connection.write(http1.error_response(status, message, date, server, retry_after=retry_after))
@@ -196,7 +196,7 @@ class Worker:
     # ------------------------------------------------------------------ inside
 
     def _respond_streaming(self, connection: Connection, head: http1.Head, fields: dict[str, Any]) -> After:
-        body = StreamedBody(Incoming(head, self.options), connection, self.options.body_timeout, BytesIO())
+        body = StreamedBody(Incoming(head, self.options), connection, self.options, BytesIO())
         body.expect_continue(head.expects_continue and not connection.buffer)
         return body.finish(self.respond(connection, head, fields, body))
 
@@ -218,24 +218,27 @@ class Worker:
         """Hand *connection* over. The last thing that is done with it in a turn."""
         try:
             self._hand_on(connection, after)
-        except ConnectionLost as exc:
-            log.debug("%r: %s", connection, exc)
-            self.services.close(connection)
-        except BaseException:
-            log.exception("cannot go on with %r", connection)
+        except BaseException as exc:
+            self._tell(connection, exc)
             self.services.close(connection)
 
     def _hand_on(self, connection: Connection, after: After) -> None:
-        if after is READ_MORE:
+        if type(after) is not After:
+            raise TypeError(f"{type(self).__name__} says what becomes of a connection by {after!r}, which is no After")
+        if connection.unsent and after is not WRITE_MORE and after is not DETACH:
+            if after is READ_MORE:
+                # The peer may wait for this, a 100 say, before it sends more.
+                connection.task = FlushTask(READ_MORE, connection.task, connection.deadline)
+            else:
+                connection.task = FLUSH[after]
+            self._park(connection, WRITE, self._clock() + self.options.write_timeout)
+        elif after is READ_MORE:
             self._park(connection, READ, connection.deadline)
         elif after is WRITE_MORE:
             self._park(connection, WRITE, connection.deadline)
         elif after is DETACH:
             self.services.detach(connection)
-        elif connection.unsent:
-            connection.task = FLUSH[after]
-            self._park(connection, WRITE, self._clock() + self.options.write_timeout)
-        elif after is LINGER or (after is CLOSE and connection.buffer and not connection.eof):
+        elif after is LINGER or (after is CLOSE and self._may_be_sending(connection)):
             # Closing a socket with unread bytes resets it, and the peer may lose the answer (RFC 9112, 9.6).
             connection.shutdown()
             connection.buffer = b""
@@ -255,20 +258,32 @@ class Worker:
             connection.task = None
             self.services.submit(connection)  # linger: the next request is there
 
+    @staticmethod
+    def _may_be_sending(connection: Connection) -> bool:
+        """Whether there is, or just came, what nobody will read. Not again for what a task has drained."""
+        if connection.eof:
+            return False
+        return bool(connection.buffer) or (connection.task is None and connection.fill())
+
     def _fail(self, connection: Connection, exc: BaseException) -> After:
-        """Answer what went wrong in a turn."""
+        """Answer what went wrong in a turn. Never raises."""
         if isinstance(exc, BadRequest):
             try:
                 return self.refuse(connection, exc.status, str(exc))
-            except ConnectionLost as lost:
-                exc = lost
-        if isinstance(exc, ConnectionLost):
-            log.debug("%r: %s", connection, exc)
+            except BaseException as second:
+                self._tell(connection, second)
         else:
-            log.error("a worker failed with %r", connection, exc_info=exc)
+            self._tell(connection, exc)
         # What is left of a broken answer must not be sent.
         self._discard(connection)
         return CLOSE
+
+    @staticmethod
+    def _tell(connection: Connection, exc: BaseException) -> None:
+        if isinstance(exc, ConnectionLost):
+            report(logging.DEBUG, "%r: %s", connection, exc)
+        else:
+            report(logging.ERROR, "a worker failed with %r: %s", connection, type(exc).__name__, exc=exc)
 
     @staticmethod
     def _discard(connection: Connection) -> None:

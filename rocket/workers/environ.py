@@ -29,6 +29,13 @@ class FileWrapper:
         return iter(lambda: self.file.read(self.block), b"")
 
 
+class Nowhere(io.TextIOBase):
+    """Take text, and forget it."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
 def base_environ(
     endpoint: tuple[str, str], *, secure: bool, software: str, stats: Optional[Callable[[], dict[str, Any]]] = None
 ) -> dict[str, Any]:
@@ -37,15 +44,18 @@ def base_environ(
     An application must not change the values: they are shared.
     """
     host, port = endpoint
+    if host in {"", "0.0.0.0", "::"}:
+        host = socket.gethostname()
     return {
-        "SERVER_NAME": socket.gethostname() if host in {"", "0.0.0.0", "::"} else host,
+        "SERVER_NAME": f"[{host}]" if ":" in host else host,  # RFC 3875, 4.1.14: as in a URL
         "SERVER_PORT": port,
         "SERVER_SOFTWARE": software,
         "GATEWAY_INTERFACE": "CGI/1.1",
         "SCRIPT_NAME": "",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "https" if secure else "http",
-        "wsgi.errors": sys.stderr or io.StringIO(),  # None: the program was started without one
+        # None if the program was started without one, or under pythonw.
+        "wsgi.errors": sys.stderr or Nowhere(),
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,

@@ -20,11 +20,11 @@ class Routes:
     def watch(self, path: str) -> None:
         """Measure *path* from now on: one request of it was slow."""
         waits = self.waits
-        if len(waits) >= self._size:
-            try:
+        try:
+            while len(waits) >= self._size:  # may be more: `learn` can bring one back that just went
                 del waits[next(iter(waits))]
-            except (KeyError, RuntimeError, StopIteration):
-                return  # another thread is at it; the next slow request tries again
+        except (KeyError, RuntimeError, StopIteration):
+            return  # another thread is at it; the next slow request tries again
         waits.setdefault(path, SLOW / 2)
 
     def learn(self, path: str, waited: float) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
-from typing import IO, TYPE_CHECKING, Any
+import select
+import time
+from typing import IO, TYPE_CHECKING, Any, Optional
 
 from rocket import http1
-from rocket.errors import ConnectionLost, ReadTimeout
+from rocket.errors import ApplicationError, ConnectionLost, ReadTimeout, RocketError
 from rocket.workers.after import CLOSE, LINGER, NEXT, After
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
     from rocket.workers.base import Options
 
-DISCARD_BYTES = 1 << 18  # of a body that the application did not read; more is not waited for
+UNREAD_BYTES = 1 << 18  # of a body that the application did not read; more is not looked at for its end
+GRACE = 5.0  # s: a body's rate is not looked at before
 
 
 class Incoming:
@@ -28,7 +31,7 @@ class Incoming:
         self.rest = b""  # what came after the body; valid once done
 
     def feed(self, data: bytes) -> bytes:
-        """Return what *data* holds of the body. Raises BadRequest."""
+        """Return what *data* holds of the body. Raises BadRequest; of no use then."""
         if self._chunked is not None:
             data = self._chunked.feed(data)
             self.done, self.rest = self._chunked.done, self._chunked.rest
@@ -44,31 +47,43 @@ class Incoming:
 class StreamedBody(io.BufferedReader):
     """``wsgi.input`` for a body that is still arriving: reading waits for the peer, and holds the thread.
 
-    *collected* is what has come before. Raises ReadTimeout if nothing comes for *timeout* seconds,
-    ConnectionLost if the peer goes away, BadRequest if it breaks the protocol: never a short body
-    that looks whole.
+    *collected* is what has come before. Raises ReadTimeout if nothing comes for body_timeout seconds, or
+    less than min_body_rate; ConnectionLost if the peer goes away; BadRequest if it breaks the protocol. Who
+    reads on after an error gets it again: there is never a body with a hole, or a short one that looks whole.
     """
 
-    def __init__(self, incoming: Incoming, connection: Connection, timeout: float, collected: IO[bytes]) -> None:
-        self._source = _Source(incoming, connection, timeout, collected)
+    def __init__(self, incoming: Incoming, connection: Connection, options: Options, collected: IO[bytes]) -> None:
+        self._source = _Source(incoming, connection, options, collected)
         super().__init__(self._source, 65536)
 
     def expect_continue(self, expected: bool) -> None:
         """Send a 100 before the peer is waited for the first time, if it is *expected* (RFC 9110, 10.1.1)."""
         self._source.expects_continue = expected
 
+    def settle(self) -> bool:
+        """The answer begins. Return whether the whole body has come, so that another request can follow.
+
+        What has come can still be read; a 100 is not sent any more. Does not wait, and looks at no more than UNREAD_BYTES.
+        """
+        return self._source.settle()
+
     def finish(self, after: After) -> After:
-        """Say what becomes of the connection after *after*, which the answer asks for."""
+        """The answer, which asks for *after*, is over. Say what becomes of the connection; the body can no longer be read."""
         return self._source.finish(after)
 
 
 class _Source(io.RawIOBase):
-    def __init__(self, incoming: Incoming, connection: Connection, timeout: float, collected: IO[bytes]) -> None:
+    def __init__(self, incoming: Incoming, connection: Connection, options: Options, collected: IO[bytes]) -> None:
         self._incoming = incoming
         self._connection = connection
-        self._timeout = timeout
+        self._timeout = options.body_timeout
+        self._min_rate = options.min_body_rate
         self._collected = collected
         self._ready = b""
+        self._received = 0  # bytes of the body
+        self._waited = 0.0  # s, for them; not the time that the application took
+        # What each further read raises. Not the exception itself: its traceback would make a cycle.
+        self._failed: Optional[tuple[type[RocketError], str]] = None
         self.expects_continue = False
 
     def readable(self) -> bool:
@@ -76,9 +91,36 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer).cast("B")
-        data = self._collected.read(len(view)) or self._receive(len(view))
+        if self._failed is not None:
+            kind, message = self._failed
+            raise kind(message)
+        try:
+            data = self._collected.read(len(view)) or self._receive(len(view))
+        except BaseException as exc:
+            # What BufferedReader has read before, for the same call, is lost now.
+            self._failed = (type(exc), str(exc)) if isinstance(exc, RocketError) else (ConnectionLost, "a read failed")
+            raise
         view[: len(data)] = data
         return len(data)
+
+    def settle(self) -> bool:
+        self.expects_continue = False
+        incoming, connection = self._incoming, self._connection
+        try:
+            while self._failed is None and not incoming.done and len(self._ready) < UNREAD_BYTES:
+                if not connection.buffer and not connection.fill():
+                    break
+                self._take()
+        except RocketError as exc:
+            self._failed = type(exc), str(exc)
+        return incoming.done and self._failed is None
+
+    def finish(self, after: After) -> After:
+        self._ready = b""
+        whole = self.settle()
+        self._failed = ApplicationError, "wsgi.input was read after the end of the request"
+        # Closing at once would reset the connection, and the peer that is still sending would lose the answer.
+        return after if whole or after not in {NEXT, CLOSE} else LINGER
 
     def _receive(self, size: int) -> bytes:
         """Return at most *size* bytes of the body, b"" at its end."""
@@ -91,11 +133,14 @@ class _Source(io.RawIOBase):
     def _take(self) -> None:
         connection = self._connection
         data, connection.buffer = connection.buffer, b""
-        self._ready += self._incoming.feed(data)
+        data = self._incoming.feed(data)
+        self._received += len(data)
+        self._ready += data
         if self._incoming.done:
             connection.buffer = self._incoming.rest
 
     def _wait(self) -> None:
+        """Wait until something is in the connection's buffer."""
         connection = self._connection
         if self.expects_continue:
             self.expects_continue = False
@@ -103,21 +148,27 @@ class _Source(io.RawIOBase):
         while not connection.buffer and not connection.fill():
             if connection.eof:
                 raise ConnectionLost("the peer went away in the middle of a body")
-            if not connection.wait(writable=False, timeout=self._timeout):
-                raise ReadTimeout(f"nothing of the body came for {self._timeout:g} s")
+            if connection.unsent:
+                # The peer may be waiting for what we have written before it sends more.
+                self._exchange()
+            else:
+                self._wait_for_more()
 
-    def finish(self, after: After) -> After:
-        self.expects_continue = False
-        if after is not NEXT or self._incoming.done:
-            return after
-        # What has come already may be all there is; nobody waits for the rest.
-        connection = self._connection
-        dropped = 0
-        try:
-            while not self._incoming.done and dropped < DISCARD_BYTES and (connection.buffer or connection.fill()):
-                dropped += len(connection.buffer)
-                self._take()
-                self._ready = b""
-        except ConnectionLost:
-            return CLOSE
-        return after if self._incoming.done else LINGER
+    def _wait_for_more(self) -> None:
+        patience = self._timeout
+        if self._min_rate:
+            patience = min(patience, GRACE + self._received / self._min_rate - self._waited)
+        began = time.monotonic()
+        if patience <= 0 or not self._connection.wait(writable=False, timeout=patience):
+            if patience < self._timeout:
+                raise ReadTimeout(f"the body came more slowly than {self._min_rate} bytes/s")
+            raise ReadTimeout(f"nothing of the body came for {self._timeout:g} s")
+        self._waited += time.monotonic() - began
+
+    def _exchange(self) -> None:
+        """Wait until the peer has sent something or can take some of what is unsent, and send that."""
+        waiter = select.poll()
+        waiter.register(self._connection.fd, select.POLLIN | select.POLLOUT)
+        if not waiter.poll(self._timeout * 1000):
+            raise ReadTimeout(f"the peer neither sent nor took anything for {self._timeout:g} s")
+        self._connection.flush()

@@ -5,14 +5,17 @@ A task never waits. It does what can be done now, and says what the connection w
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Optional, Protocol
 
 from rocket import http1
+from rocket.connection import NEVER
 from rocket.errors import ConnectionLost
-from rocket.workers.after import CLOSE, READ_MORE, WRITE_MORE, After
-from rocket.workers.stream import Incoming, StreamedBody
+from rocket.workers.after import CLOSE, LINGER, NEXT, READ_MORE, WRITE_MORE, After
+from rocket.workers.report import report
+from rocket.workers.stream import GRACE, Incoming, StreamedBody
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 DRAIN_BYTES = 1 << 20  # what is read and dropped after an answer that ends the connection
 READS = 16  # receives of a body in one turn: then it is the others' turn
 PATIENCE = 1.0  # s: when a body has stalled for so long, the application may begin without the rest
-GRACE = 5.0  # s: a body's rate is not looked at before
 
 
 class Task(Protocol):
@@ -68,7 +70,7 @@ class BodyTask:
             after = self.feed(worker, connection)
             if after is not READ_MORE:
                 return after
-        if self._stalled and worker.services.begin_early():
+        if self._stalled and not worker.draining and worker.services.begin_early():
             connection.task = None
             try:
                 return self._respond_early(worker, connection)
@@ -78,7 +80,9 @@ class BodyTask:
 
     def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
         options = worker.options
-        if not self._stalled and worker._clock() < self._began + self._allowed(options.min_body_rate):
+        if not (self._stalled or worker.draining) and worker._clock() < self._began + self._allowed(
+            options.min_body_rate
+        ):
             self._stalled = True
             return None
         return worker.refuse(connection, 408, "the request's body did not come in time")
@@ -88,7 +92,10 @@ class BodyTask:
         data, connection.buffer = connection.buffer, b""
         data = self._incoming.feed(data)
         if data:
-            self._add(data, worker.options.body_buffer)
+            try:
+                self._add(data, worker.options.body_buffer)
+            except OSError as exc:
+                return self._give_up(worker, connection, exc)
         if not self._incoming.done:
             if worker._clock() > self._began + self._allowed(worker.options.min_body_rate):
                 return worker.refuse(connection, 408, "the request's body comes too slowly")
@@ -99,7 +106,11 @@ class BodyTask:
             # What the application sees is a body of a known length (RFC 9112, 7.1.3).
             self._fields.pop("HTTP_TRANSFER_ENCODING", None)
             self._fields["CONTENT_LENGTH"] = str(self._size)
-        return worker.respond(connection, self._head, self._fields, self._body())
+        try:
+            body = self._body()
+        except OSError as exc:
+            return self._give_up(worker, connection, exc)
+        return worker.respond(connection, self._head, self._fields, body)
 
     def _wait(self, worker: Worker, connection: Connection) -> After:
         timeout = worker.options.body_timeout
@@ -112,8 +123,7 @@ class BodyTask:
         return GRACE + self._size / rate if rate else float("inf")
 
     def _respond_early(self, worker: Worker, connection: Connection) -> After:
-        options = worker.options
-        body = StreamedBody(self._incoming, connection, options.body_timeout, self._body())
+        body = StreamedBody(self._incoming, connection, worker.options, self._body())
         return body.finish(worker.respond(connection, self._head, self._fields, body))
 
     def _add(self, data: bytes, body_buffer: int) -> None:
@@ -127,6 +137,11 @@ class BodyTask:
             self._file.writelines(self._parts)
             self._parts = []
 
+    def _give_up(self, worker: Worker, connection: Connection, exc: OSError) -> After:
+        """The temporary file cannot be made, or written to: no descriptor, no room on the disk."""
+        report(logging.ERROR, "%r: cannot keep a body of %s bytes: %s", connection, self._size, exc)
+        return worker.refuse(connection, 503, "The request's body cannot be kept.")
+
     def _body(self) -> IO[bytes]:
         if self._file is not None:
             self._file.seek(0)
@@ -135,15 +150,20 @@ class BodyTask:
 
 
 class FlushTask:
-    """Send what the peer has not taken yet; then go on as if it had."""
+    """Send what the peer has not taken yet; then go on as if it had: with *then*, *resume* as the task, and *deadline*."""
 
-    def __init__(self, then: After) -> None:
+    __slots__ = ("_deadline", "_resume", "_then")
+
+    def __init__(self, then: After, resume: Optional[Task] = None, deadline: float = NEVER) -> None:
         self._then = then
+        self._resume = resume
+        self._deadline = deadline
 
     def step(self, worker: Worker, connection: Connection) -> After:
         progress = connection.output.progress
         if connection.flush():
-            connection.task = None
+            connection.task = self._resume
+            connection.deadline = self._deadline
             return self._then
         if connection.output.progress > progress:
             connection.deadline = worker._clock() + worker.options.write_timeout
@@ -173,4 +193,4 @@ class DrainTask:
         return CLOSE
 
 
-FLUSH = {after: FlushTask(after) for after in After}
+FLUSH = {after: FlushTask(after) for after in (NEXT, CLOSE, LINGER)}  # shared: they hold nothing of a connection

@@ -1,12 +1,18 @@
-"""A server to attack."""
+"""A server to attack. `python -m pytest tests/faults --slow` does it in full size."""
+
+import sys
+from pathlib import Path
 
 import pytest
-from faults_server import Server
+
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))  # their server and their client
+
+from faults_server import Server  # noqa: E402
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start a server of the test's own: `serve("--threads", "2")`. It must end well."""
+    """Start a server of the test's own: `serve("--threads", "2")`. It must end well, and without a traceback."""
     started = []
 
     def start(*arguments, **options):

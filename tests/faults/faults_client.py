@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import selectors
 import socket
-import struct
 import threading
 import time
-from contextlib import contextmanager
+
+from e2e_client import Client
 
 PATIENCE = 30.0  # s
-HEAD = b"GET /hello HTTP/1.1\r\nHost: test\r\n"
-GET = HEAD + b"\r\n"
+HALF = b"GET /hello HTTP/1.1\r\nHost: test\r\n"  # the end of a head is missing
+GET = HALF + b"\r\n"
 
 
-def request(path, *fields, method="GET", body=b""):
-    lines = [f"{method} {path} HTTP/1.1", "Host: test", *fields]
-    if body:
-        lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
+def request(path, *fields, method="GET"):
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: test", *fields, "", ""]).encode()
 
 
-def connect(address, receive_buffer=None):
-    """Return a connected, blocking socket. One with a small *receive_buffer* (bytes) soon takes no more."""
-    sock = socket.socket()
-    sock.settimeout(PATIENCE)
-    if receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.connect(address)
-    return sock
+def ask(address, path="/hello", *fields):
+    """Return one answer, over a connection of its own."""
+    with Client(address) as client:
+        return client.ask(path, "GET", *fields)
 
 
-def read_all(sock):
+def tell(address, data):
+    """Return a client that has sent *data*."""
+    client = Client(address)
+    client.send(data)
+    return client
+
+
+def read_all(client):
     """Return what comes until the server closes; a reset ends it too."""
     data = b""
     try:
         while True:
-            block = sock.recv(65536)
+            block = client.sock.recv(65536)
             if not block:
                 return data
             data += block
@@ -44,30 +44,11 @@ def read_all(sock):
         return data
 
 
-def ask(address, path="/hello", *fields, method="GET", body=b""):
-    """Return the status and the body of one answer, over a connection of its own."""
-    with connect(address) as sock:
-        sock.sendall(request(path, "Connection: close", *fields, method=method, body=body))
-        head, _, content = read_all(sock).partition(b"\r\n\r\n")
-    assert head, f"no answer to {path}"
-    return int(head.split()[1]), content
-
-
-def reset(sock):
-    """Close *sock* with an RST."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        pass
-    sock.close()
-
-
 class Crowd:
     """Many connections, looked after by a thread of its own.
 
-    Each sends *first*, then a piece of *more* every *pause* seconds, for as long as the server keeps it.
-    Only reads if *reads*. After `close`: `answers` has what each that the server ended has got, and `ages` how long it
-    lived, in seconds.
+    Each sends *first*, then a byte of *more* every *pause* seconds, and reads what comes if *reads*. `answers` has
+    what each that the server has ended got, `ages` how long each lived, in seconds.
     """
 
     def __init__(self, address, count, *, first=b"", more=b"", pause=1.0, reads=True, receive_buffer=None):
@@ -75,106 +56,94 @@ class Crowd:
         self.ages = []
         self._more = more
         self._pause = pause
-        self._reads = reads
         self._stopping = False
         self._ended = threading.Condition()
         self._selector = selectors.DefaultSelector()
-        self._open = {}  # socket -> [when it was opened, what it has got, pieces sent]
+        self._open = {}  # socket -> [when it was opened, what it has got]
         for _ in range(count):
-            sock = connect(address, receive_buffer)
+            sock = _connect(address, receive_buffer)
+            began = time.monotonic()
             if first:
                 sock.sendall(first)
             sock.setblocking(False)
-            self._open[sock] = [time.monotonic(), b"", 0]
+            self._open[sock] = [began, b""]
             if reads:
                 self._selector.register(sock, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def __len__(self):
-        return len(self._open)
-
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        self.close()
-
-    @property
-    def sockets(self):
-        return list(self._open)
-
-    def wait(self, patience):
-        """Wait until the server has ended all of them; return whether it did within *patience* s."""
-        with self._ended:
-            return self._ended.wait_for(lambda: not self._open, patience)
-
-    def close(self):
         self._stopping = True
         self._thread.join()
-        for sock in self.sockets:
+        for sock in self._open:
             sock.close()
         self._selector.close()
+
+    def wait(self, count=None, patience=PATIENCE):
+        """Wait until the server has ended *count* of them, or all; return whether it did."""
+        with self._ended:
+            left = 0 if count is None else len(self._open) + len(self.ages) - count
+            return self._ended.wait_for(lambda: len(self._open) <= left, patience)
+
+    @property
+    def got(self):
+        """What each of those that live has got so far."""
+        return [got for _, got in list(self._open.values())]
 
     def _run(self):
         due = time.monotonic() + self._pause
         while not self._stopping and self._open:
-            left = min(0.1, max(0.0, due - time.monotonic()))
-            if self._reads:
-                for key, _ in self._selector.select(left):
-                    self._read(key.fileobj)
-            else:
-                time.sleep(left)
+            for key, _ in self._selector.select(min(0.1, max(0.0, due - time.monotonic()))):
+                self._read(key.fileobj)
             if time.monotonic() >= due:
                 due += self._pause
-                if self._more:
-                    self._send_all()
+                self._send()
 
-    def _send_all(self):
-        for sock, entry in list(self._open.items()):
-            at = entry[2] % len(self._more)
-            entry[2] += 1
-            try:
-                sock.send(self._more[at : at + 1])
-            except BlockingIOError:
-                pass
-            except OSError:
-                if not self._reads:
-                    self._end(sock)
+    def _send(self):
+        if self._more:
+            for sock in self._open:
+                try:
+                    sock.send(self._more)
+                except OSError:
+                    pass  # it is read to the end all the same
 
     def _read(self, sock):
         try:
             data = sock.recv(65536)
-        except BlockingIOError:
-            return
         except OSError:
             data = b""
         if data:
             self._open[sock][1] += data
-        else:
-            self._end(sock)
-
-    def _end(self, sock):
-        began, got, _ = self._open[sock]
-        self.ages.append(time.monotonic() - began)
-        self.answers.append(got)
-        if self._reads:
-            self._selector.unregister(sock)
+            return
+        self._selector.unregister(sock)
         sock.close()
         with self._ended:
-            del self._open[sock]
+            began, got = self._open.pop(sock)
+            self.ages.append(time.monotonic() - began)
+            self.answers.append(got)
             self._ended.notify_all()
 
 
-class Normal:
-    """A client that asks for /hello again and again, on connections fresh and kept, and takes the time (s)."""
+def _connect(address, receive_buffer):
+    sock = socket.socket()
+    sock.settimeout(PATIENCE)
+    if receive_buffer:  # before the connection is made, or the window is larger already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(address)
+    return sock
 
-    def __init__(self, address, path="/hello", pause=0.01):
-        self.times = []
-        self.failed = []
+
+class Normal:
+    """A client that asks for /hello all the time, on connections fresh and kept. Each answer must come."""
+
+    def __init__(self, address, pause=0.01):
+        self.times = []  # s
         self._address = address
-        self._request = request(path)
         self._pause = pause
+        self._failure = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -185,49 +154,27 @@ class Normal:
     def __exit__(self, *exc):
         self._stopping.set()
         self._thread.join()
+        if self._failure is not None and exc == (None, None, None):
+            raise self._failure
 
-    def share_within(self, limit):
-        """Return which share of the requests took less than *limit* seconds."""
-        assert not self.failed, self.failed
-        assert self.times
-        return sum(each < limit for each in self.times) / len(self.times)
-
-    def percentile(self, share):
-        assert not self.failed, self.failed
+    def at(self, share):
+        """Return the time that this share of the requests did not take longer than."""
         ordered = sorted(self.times)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
     @property
     def median(self):
-        return self.percentile(0.5)
+        return self.at(0.5)
 
     def _run(self):
-        while not self._stopping.wait(self._pause):
-            try:
-                self._round()
-            except OSError as exc:
-                self.failed.append(repr(exc))
-
-    def _round(self):
-        """Ask twice over one connection."""
-        began = time.monotonic()
-        with connect(self._address) as sock:
-            for _ in range(2):
-                sock.sendall(self._request)
-                data = b""
-                while not data.endswith(b"hello\n"):
-                    block = sock.recv(65536)
-                    if not block:
-                        self.failed.append(f"cut after {data!r}")
-                        return
-                    data += block
-                now = time.monotonic()
-                self.times.append(now - began)
-                began = now
-
-
-@contextmanager
-def normal_client(address):
-    """Run a normal client beside what the block does."""
-    with Normal(address) as client:
-        yield client
+        try:
+            while not self._stopping.wait(self._pause):
+                began = time.monotonic()
+                with Client(self._address) as client:
+                    for _ in range(2):
+                        assert client.ask("/hello").body == b"hello\n"
+                        now = time.monotonic()
+                        self.times.append(now - began)
+                        began = now
+        except Exception as exc:
+            self._failure = exc

@@ -1,21 +1,19 @@
-"""The server under attack: that of tests/e2e, with the figures of its process."""
+"""The server under attack: that of tests/e2e with faults_app, and the figures of its process."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "e2e"))
-
-from e2e_server import ROOT, ServerProcess, command, until  # noqa: E402
-from faults_client import ask  # noqa: E402
-
-__all__ = ["APPS", "ROOT", "Server", "command", "until"]
+from e2e_server import ServerProcess, until
+from faults_client import ask
 
 APPS = Path(__file__).parent / "apps"
 MB = 1 << 20
+ESTABLISHED = "01"  # in /proc/net/tcp
+LISTEN = "0A"
 
 
 class Server(ServerProcess):
@@ -23,6 +21,8 @@ class Server(ServerProcess):
 
     def __init__(self, *arguments, app="faults_app", **options):
         super().__init__(app, *arguments, app_dir=APPS, **options)
+
+    # ------------------------------------------------------------------ figures
 
     @property
     def rss(self):
@@ -33,23 +33,57 @@ class Server(ServerProcess):
     def fds(self):
         return self.handle.num_fds()
 
-    def cpu(self):
-        """Seconds of CPU that it has used."""
-        times = self.handle.cpu_times()
-        return times.user + times.system
+    @property
+    def threads(self):
+        return self.handle.num_threads()
 
     def cpu_share(self, duration):
         """Watch it for *duration* seconds; return which share of a CPU it took."""
-        before, began = self.cpu(), time.monotonic()
+        began, before = time.monotonic(), self._cpu()
         time.sleep(duration)
-        return (self.cpu() - before) / (time.monotonic() - began)
+        return (self._cpu() - before) / (time.monotonic() - began)
+
+    def _cpu(self):
+        times = self.handle.cpu_times()
+        return times.user + times.system
 
     def state(self):
         """What the application and the server tell about themselves."""
-        return json.loads(ask(self.address, "/state")[1])
+        return json.loads(ask(self.address, "/state").body)
+
+    @property
+    def connections(self):
+        """How many connections it has, but for the one that asks."""
+        return self.state()["server"]["connections"] - 1
+
+    def capacity(self, requests=8):
+        """Return how long *requests* take that sleep for half a second each, side by side."""
+        began = time.monotonic()
+        with ThreadPoolExecutor(requests) as pool:
+            answers = list(pool.map(lambda _: ask(self.address, "/sleep?s=0.5").status, range(requests)))
+        assert answers == [200] * requests
+        return time.monotonic() - began
+
+    # ------------------------------------------------------------------ events
 
     def warm_up(self):
-        """Have imported, started and cached what the first requests need, so that figures can be compared."""
+        """Import, start and cache what the first requests need, so that figures can be compared."""
         for _ in range(20):
             ask(self.address)
-        until(lambda: self.state()["server"]["connections"] <= 1, "its connections are closed")
+        until(lambda: not self.connections, "its connections are closed")
+
+    def recovers(self, before):
+        """Wait until descriptors and threads are as *before*, a result of `holds`, and it serves."""
+        until(lambda: not self.connections, "its connections are closed")
+        self.settle(before)
+        assert ask(self.address).status == 200
+
+
+def tcp_states(port):
+    """Return the state of each TCP socket of this host on the local *port*, also of those no process has any more."""
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        if int(local.rpartition(":")[2], 16) == port:
+            found.append(state)
+    return found

@@ -78,7 +78,7 @@ class Pool:
             wakeup=self.source.wakeup,
             min_threads=threads,
             max_threads=maximum or threads,
-            on_busy=lambda: self.controller.ring(),
+            on_busy=lambda: self.controller.ring(),  # noqa: PLW0108 (it is made later)
             on_lost=self.lost.append,
             **options,
         )
@@ -268,7 +268,7 @@ def test_guard_sleeps_though_the_goal_is_above_the_minimum():
         naps = []
         while naps[-1:] != [-1]:
             naps.append(p.controller._until_next_task(p.pool.counts()))
-        assert naps == sorted(naps[:-1]) + [-1]
+        assert naps == [*sorted(naps[:-1]), -1]
         assert len(naps) < 12
 
 
