@@ -259,44 +259,48 @@ class _Parts:
             end_early=self._early.release,
             stats=lambda: server.stats,
         )
-        self._clerk = self._new_worker()  # sees to late connections, in the polling or the controller's thread
+        self.listeners: list[Listener] = []
         self.controller = Controller(
             self.pool,
             policy,
             thread_idle_timeout=config.thread_idle_timeout,
             queue_timeout=config.queue_timeout,
             max_queue=config.max_queue,
-            on_overdue=self._clerk.turn_away,
+            on_overdue=self._turn_away,
         )
-        self.listeners: list[Listener] = []
         try:
+            self._clerk = self._new_worker()  # sees to late connections, in the polling thread
+            self._usher = self._new_worker()  # turns away those that wait too long, in the controller's
             for address in addresses:
                 self._listen(address)
-        except BaseException:
+            self.pool.start()
+            self.controller.start()
             for listener in self.listeners:
-                listener.stop()
-            monitor.close()
+                listener.start()
+        except BaseException:
+            self.stop()
             raise
-        self.pool.start()
-        self.controller.start()
-        for listener in self.listeners:
-            listener.start()
 
     def _listen(self, address: Address) -> None:
         config = self._config
-        for sock in open_sockets(
+        sockets = open_sockets(
             address, backlog=config.backlog, dual_stack=config.dual_stack, defer_accept=config.defer_accept
-        ):
-            self.listeners.append(
-                Listener(
-                    sock,
+        )
+        try:
+            while sockets:
+                listener = Listener(
+                    sockets[0],
                     on_connection=self._accepted,
                     full=self._full,
                     on_shortage=self._make_room,
                     congested=self._congested,
                     output_limits=(config.response_buffer, config.response_spool),
                 )
-            )
+                self.listeners.append(listener)
+                sockets.pop(0)
+        finally:
+            for sock in sockets:  # out of descriptors: a listener has a pipe
+                sock.close()
 
     # ------------------------------------------------------------------ called by the parts
 
@@ -318,6 +322,9 @@ class _Parts:
     def _make_room(self) -> None:
         """Let the oldest idle connections go."""
         self._reactor.sweep(_is_idle, EVICT)
+
+    def _turn_away(self, connection: Connection) -> None:
+        self._usher.turn_away(connection)
 
     def _expire(self, connection: Connection) -> bool:
         return self._clerk.expire(connection)

@@ -505,13 +505,12 @@ def test_drain_finishes_what_is_in_progress_and_closes_the_idle_at_once(serve, a
     assert rocket_threads() == []
 
 
-@pytest.mark.xfail(reason="wsgi.py: decided before the application is called", strict=False)
 def test_last_answer_says_that_it_is(serve, app):
     server = serve(graceful_timeout=PATIENCE)
     with connect(server, GET % b"wait") as busy:
         assert app.begun.acquire(timeout=PATIENCE)
         with thread(server.drain):
-            until(lambda: server._running.draining)
+            until(lambda: all(worker.draining for worker in server._running._workers))
             app.release.set()
             assert b"connection: close" in answer(busy)[0].lower()
 
@@ -600,9 +599,6 @@ def test_clients_see_the_end_of_a_stopped_server(serve):
         sock.close()
 
 
-sock.close()
-
-
 class Moody(Worker):
     """A worker that cannot be made more than twice."""
 
@@ -615,7 +611,6 @@ class Moody(Worker):
             raise ZeroDivisionError("no more of us")
 
 
-@pytest.mark.xfail(reason="server.py: the monitor is not closed then", strict=False)
 def test_start_that_fails_leaves_nothing_behind():
     def start():
         Moody.made = 0

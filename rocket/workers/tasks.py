@@ -150,7 +150,10 @@ class BodyTask:
 
 
 class FlushTask:
-    """Send what the peer has not taken yet; then go on as if it had: with *then*, *resume* as the task, and *deadline*."""
+    """Send what the peer has not taken yet; then go on as if it had.
+
+    *then* is what becomes of the connection afterwards; with READ_MORE it gets its task and deadline back.
+    """
 
     __slots__ = ("_deadline", "_resume", "_then")
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import stat
 import sys
 import time
-from io import BytesIO
+from io import BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
-from rocket.errors import ApplicationError, BadRequest, ConnectionLost
+from rocket.errors import ApplicationError, BadRequest, ConnectionLost, ReadTimeout
 from rocket.workers.after import CLOSE, NEXT, After
 from rocket.workers.base import Options, Services, Worker
 from rocket.workers.environ import FileWrapper, base_environ
+from rocket.workers.report import report
 from rocket.workers.routes import SLOW, Routes
+from rocket.workers.stream import StreamedBody
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
 
-log = logging.getLogger("rocket.worker")
-
 JOIN = 16384  # bytes: up to here copying a body behind its head is cheaper than sendmsg(2) with both
-perf_counter = time.perf_counter
+JOIN_LIST = 1 << 18  # bytes: up to here the blocks of a list are sent as one; each send costs 5 us or more
+GIVEN_UP = 0.1  # s: a request that has waited for so long may have lost its client
+BODILESS = frozenset((204, 304))
+monotonic = time.monotonic
 thread_time = time.thread_time
 
 
@@ -35,7 +39,8 @@ class WSGIWorker(Worker):
         self.routes = Routes() if routes is None else routes
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
-        self._max_requests = options.max_requests or sys.maxsize
+        # With keep_alive=0 each request is the last.
+        self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
         self._tail = b""  # Date and Server, with the empty line
         self._tail_second = 0
 
@@ -66,25 +71,32 @@ class WSGIWorker(Worker):
         environ["QUERY_STRING"] = query
         environ["RAW_URI"] = target
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
-        environ["wsgi.input"] = BytesIO() if body is None else body
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
-        response = Response(self, connection, method, minor, keep_alive)
+        make: Callable[..., Response] = Response
+        if body is None:
+            body = BytesIO()
+        elif type(body) is StreamedBody:
+            make = functools.partial(EarlyResponse, body)
+        response = make(self, connection, method, minor, keep_alive)
+        environ["wsgi.input"] = body
         environ["wsgi.early_hints"] = response.early_hints
 
+        start = monotonic()
+        if start - connection.since > GIVEN_UP:
+            connection.fill()  # raises if the client has reset the connection; the request is not run, then
         waits = self._waits.get(path)
         if waits is None:
-            start = perf_counter()
             after = response.run(self.app, environ)
-            if perf_counter() - start > SLOW:
+            if monotonic() - start > SLOW:
                 self.routes.watch(path)
             return after
         # A route that was slow once is measured: does it wait, or compute?
         if waits > SLOW:
             self.services.hand_over()
-        start = perf_counter() - thread_time()
+        start = monotonic() - thread_time()
         after = response.run(self.app, environ)
-        self.routes.learn(path, perf_counter() - thread_time() - start)
+        self.routes.learn(path, monotonic() - thread_time() - start)
         return after
 
     def tail(self) -> bytes:
@@ -101,7 +113,20 @@ class WSGIWorker(Worker):
 class Response:
     """One answer of an application: `start_response`, `write`, and how they become bytes."""
 
-    __slots__ = ("_begun", "_chunked", "_connection", "_head", "_keep_alive", "_left", "_method", "_minor", "_worker")
+    __slots__ = (
+        "_begun",
+        "_chunked",
+        "_closed",
+        "_connection",
+        "_ended",
+        "_full",
+        "_head",
+        "_keep_alive",
+        "_left",
+        "_method",
+        "_minor",
+        "_worker",
+    )
 
     def __init__(self, worker: WSGIWorker, connection: Connection, method: str, minor: int, keep_alive: bool) -> None:
         self._worker = worker
@@ -113,6 +138,9 @@ class Response:
         self._begun = False  # the head has gone
         self._chunked = False
         self._left: Optional[int] = None  # bytes of the body to come; None: any number; valid once begun
+        self._full = False  # more was given than Content-Length allows, or than an answer without a body can have
+        self._ended = False  # the connection is not ours any more
+        self._closed = False  # close() was called
 
     # ------------------------------------------------------------------ what the application sees
 
@@ -133,56 +161,48 @@ class Response:
 
     def write(self, data: bytes) -> None:
         """Send a block of the body. Raises ConnectionLost, ApplicationError."""
-        if not isinstance(data, bytes):
-            raise ApplicationError(f"the body must be bytes, not {type(data).__name__}")
-        if not data:
-            return
-        connection = self._connection
-        if not self._begun:
-            head = self._begin(None)
-            data = self._frame(data)
-            sent = connection.write(head + data) if len(data) <= JOIN else connection.write_parts((head, data))
-        else:
-            data = self._frame(data)
-            sent = not data or connection.write(data)
-        if not sent and connection.output.full:
-            connection.drain_output(self._worker.options.write_timeout)
+        if self._ended:
+            raise ApplicationError("write() was called after the end of the answer")
+        self._send(data)
+        if self._full and not self._is_bodiless():
+            self._keep_alive = False
+            raise ApplicationError("write() was given more than Content-Length allows")
 
     def early_hints(self, headers: list[tuple[str, str]]) -> None:
         """Send a 103 with *headers*, usually Link fields, before the answer is known (RFC 8297).
 
         In environ as ``wsgi.early_hints``. HTTP/1.0 clients get none. Raises ApplicationError, ConnectionLost.
         """
-        text = http1.format_head("200 OK", headers).text
-        if self._minor and not self._begun:
-            self._connection.write(
-                b"HTTP/1.1 103 Early Hints\r\n" + text.partition("\r\n")[2].encode("latin-1") + b"\r\n"
-            )
+        text = http1.format_head("204 No Content", headers).text  # like a 103 it has no Content-Length
+        if self._minor and not self._begun and not self._ended:
+            self._write(b"HTTP/1.1 103 Early Hints\r\n" + text.partition("\r\n")[2].encode("latin-1") + b"\r\n")
 
     # ------------------------------------------------------------------ what the worker sees
 
     def run(self, app: Any, environ: dict[str, Any]) -> After:
         """Call *app* and send what it returns. Never raises but for a ConnectionLost."""
-        result = None
+        result: Any = None
         try:
             result = app(environ, self.start_response)
-            if (type(result) is list or type(result) is tuple) and len(result) == 1 and not self._begun:
-                self._send_whole(result[0])
-            elif type(result) is FileWrapper and self._send_file(result):
+            kind = type(result)
+            if (kind is list or kind is tuple) and not self._begun:
+                self._send_list(result)
+            elif kind is FileWrapper and self._send_file(result):
                 result = None  # it is closed when it was sent
             else:
-                for block in result:
-                    self.write(block)
-                self._finish()
-        except ConnectionLost:
+                self._send_blocks(result)
+        except ConnectionLost as exc:
+            if isinstance(exc, ReadTimeout) and not self._begun:
+                return self._worker.refuse(self._connection, 408, str(exc))
             raise
         except BaseException as exc:
             return self._fail(exc)
         finally:
-            if type(result) is not list and hasattr(result, "close"):
+            self._ended = True
+            if type(result) is not list:
                 self._close(result)
         if self._left:
-            log.error("%s: the application sent %s bytes less than its Content-Length", self._name(), self._left)
+            self._complain("the application sent %s bytes less than its Content-Length", self._left)
             return CLOSE
         return NEXT if self._keep_alive else CLOSE
 
@@ -196,26 +216,24 @@ class Response:
         text, code, told, has_date, has_server, wants_close = head
         if wants_close:
             self._keep_alive = False
-        self._left = told
-        if told is not None:
-            pass
-        elif self._method == "HEAD":
-            # What a GET would get is not known; keep the connection: HEAD has no body in any framing.
+        if self._method == "HEAD" or code in BODILESS:
             self._left = 0
+            self._full = True
+            # What a GET would get, if the application has made it. If not, nobody knows.
+            if length and told is None and code not in BODILESS:
+                text += f"Content-Length: {length}\r\n"
+        elif told is not None:
+            self._left = told
         elif length is not None:
             self._left = length
-            if code not in {204, 304}:
-                text += f"Content-Length: {length}\r\n"
-        elif code in {204, 304}:
-            pass
+            text += f"Content-Length: {length}\r\n"
         elif self._minor:
             self._chunked = True
             text += "Transfer-Encoding: chunked\r\n"
         else:
             self._keep_alive = False
-        if self._method == "HEAD" or code in {204, 304}:
-            self._left = 0
-            self._chunked = False
+        if self._worker.draining:
+            self._keep_alive = False  # asked again: it may have begun while the application was at it
         if not self._keep_alive:
             text += "Connection: close\r\n"
         elif not self._minor:
@@ -238,34 +256,89 @@ class Response:
         if left is None:
             return data
         if len(data) > left:
-            if left or not self._has_no_body():
-                self._keep_alive = False
-                log.error("%s: the application sent more than its Content-Length; the rest is dropped", self._name())
+            self._full = True
             data = data[:left]
         self._left = left - len(data)
         return data
 
-    def _has_no_body(self) -> bool:
-        return self._method == "HEAD" or (self._head is not None and self._head.code in {204, 304})
+    def _is_bodiless(self) -> bool:
+        return self._method == "HEAD" or (self._head is not None and self._head.code in BODILESS)
+
+    def _send(self, data: bytes) -> None:
+        """Send a block of the body; wait if the peer is slow and has more than enough to take."""
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        if not data:
+            return
+        if self._begun:
+            data = self._frame(data)
+            if data:
+                self._write(data)
+            return
+        head = self._begin(None)
+        data = self._frame(data)
+        if len(data) <= JOIN:
+            self._write(head + data)
+        else:
+            self._connection.write_parts((head, data))
+
+    def _write(self, data: bytes) -> None:
+        connection = self._connection
+        if not connection.write(data) and connection.output.full:
+            connection.drain_output(self._worker.options.write_timeout)
+
+    def _send_list(self, blocks: Any) -> None:
+        """Send a list or tuple of blocks: all is there, so its length is known, and it goes as one if it is short."""
+        if len(blocks) == 1:
+            self._send_whole(blocks[0])
+            return
+        blocks = [block if type(block) is bytes else _as_bytes(block) for block in blocks]
+        if sum(map(len, blocks)) <= JOIN_LIST:
+            self._send_whole(b"".join(blocks))
+        else:
+            self._send_blocks(blocks)
+
+    def _send_blocks(self, blocks: Any) -> None:
+        """Send block after block. Stops when enough was sent (PEP 3333): an endless iterable ends there, too."""
+        if blocks is None:
+            raise ApplicationError("the application returned None instead of an iterable of bytes")
+        send = self._send
+        for block in blocks:
+            send(block)
+            if self._full:
+                self._end_early(blocks)
+                break
+        if not self._begun:
+            # Nothing was sent: an empty body, of a known length.
+            self._connection.write(self._begin(0))
+        elif self._chunked:
+            self._connection.write(http1.LAST_CHUNK)
+
+    def _end_early(self, blocks: Any) -> None:
+        """More was given than may be sent. A file may go on behind a Content-Length: so does PEP 3333 send ranges."""
+        if not self._is_bodiless() and type(blocks) is not FileWrapper:
+            self._keep_alive = False
+            self._complain("the application sent more than its Content-Length; the rest is dropped")
 
     def _send_whole(self, data: bytes) -> None:
         """Send a body that is known to be all there is: head and body in one system call."""
         if type(data) is not bytes:
-            self.write(data)
-            self._finish()
-            return
+            data = _as_bytes(data)
         if self._head is not None and self._keep_alive and self._minor and self._method != "HEAD":
             text, code, told, has_date, has_server, wants_close = self._head
-            if code == 200 and told == len(data) <= JOIN and not (has_date or has_server or wants_close):
+            if (
+                code == 200
+                and told == len(data) <= JOIN
+                and not (has_date or has_server or wants_close or self._worker.draining)
+            ):
                 # The usual answer: what `_begin` would find out is known (0.3 us of 5, bench/request.py).
                 self._begun = True
                 self._connection.write(text.encode("latin-1") + self._worker.tail() + data)
                 return
         head = self._begin(len(data))
-        if self._left != len(data):
-            data = self._frame(data)
-        else:
-            self._left = 0
+        data = self._frame(data)
+        if self._full:
+            self._end_early(data)
         connection = self._connection
         if len(data) <= JOIN:
             connection.write(head + data)
@@ -273,72 +346,103 @@ class Response:
             connection.write_parts((head, data))
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
-        """Send *wrapper*'s file by sendfile(2); False, and nothing done, if it is not a regular file."""
-        file = wrapper.file
-        try:
-            fd = file.fileno()
-            status = os.fstat(fd)
-            offset = file.tell()
-        except (AttributeError, OSError, ValueError):
-            return False  # io.UnsupportedOperation is both of the latter
-        if not stat.S_ISREG(status.st_mode) or self._begun:
+        """Send *wrapper*'s file by sendfile(2); False, and nothing done, if that is not what reading it would give."""
+        file = _real_file(wrapper.file)
+        if file is None or self._begun:
             return False
+        try:
+            status = os.fstat(file.fileno())
+            offset = file.tell()
+        except (OSError, ValueError):
+            return False  # io.UnsupportedOperation is both
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return False  # the size of a file in /proc is 0, whatever there is to read
         size = max(0, status.st_size - offset)
         head = self._begin(size)
         left = self._left
         count = min(size, left) if left is not None else size
         if left is not None:
             self._left = left - count
-        connection = self._connection
-        connection.write(head)
+        self._connection.write(head)
         if count:
             # Closed when all was sent, which may be after this turn.
-            connection.write_file(file, offset, count, lambda: self._close(wrapper))
+            self._connection.write_file(file, offset, count, lambda: self._close(wrapper))
         else:
             self._close(wrapper)
         return True
 
-    def _finish(self) -> None:
-        """End the body."""
-        if not self._begun:
-            # Nothing was sent: an empty body, of a known length.
-            head = self._begin(None if self._method == "HEAD" else 0)
-            self._connection.write(head)
-        elif self._chunked:
-            self._connection.write(http1.LAST_CHUNK)
-
     def _fail(self, exc: BaseException) -> After:
         """The application raised, or broke WSGI: log it; answer 500, or cut off what has begun."""
+        connection = self._connection
         if isinstance(exc, BadRequest):  # from wsgi.input: the client's fault
-            log.debug("%s: %s", self._name(), exc)
+            report(logging.DEBUG, "%s: %s", self._name(), exc)
             if not self._begun:
-                return self._worker.refuse(self._connection, exc.status, str(exc))
+                return self._worker.refuse(connection, exc.status, str(exc))
         else:
-            log.error("%s: %s: %s", self._name(), type(exc).__name__, exc, exc_info=exc)
+            report(logging.ERROR, "%s: %s: %s", self._name(), type(exc).__name__, exc, exc=exc)
         if self._begun:
-            self._worker._discard(self._connection)
+            if self._left != 0:  # else the answer is whole
+                self._worker._discard(connection)
             return CLOSE
-        options = self._worker.options
-        self._connection.write(
-            http1.error_response(
-                500,
-                "The application failed.",
-                http1.http_date(time.time()),
-                options.server_header,
-                head_only=self._method == "HEAD",
-            )
-        )
+        server, date = self._worker.options.server_header, http1.http_date(time.time())
+        head_only = self._method == "HEAD"
+        connection.write(http1.error_response(500, "The application failed.", date, server, head_only=head_only))
         return CLOSE
 
     def _close(self, result: Any) -> None:
         """Call the application's close(), once; what it raises does not spoil the answer."""
+        if self._closed:
+            return
+        self._ended = self._closed = True
         try:
-            result.close()
-        except AttributeError:
-            if hasattr(result, "close"):
-                log.exception("%s: close() failed", self._name())
-        except BaseException:
-            log.exception("%s: close() failed", self._name())
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        except BaseException as exc:
+            report(logging.ERROR, "%s: close() failed: %s", self._name(), type(exc).__name__, exc=exc)
+
+    def _complain(self, message: str, *args: object) -> None:
+        report(logging.ERROR, f"%s: {message}", self._name(), *args)
 
     def _name(self) -> str:
         return f"{self._method} of {self._connection!r}"
+
+
+class EarlyResponse(Response):
+    """The answer to a request whose body is still arriving."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: StreamedBody, *args: Any) -> None:
+        super().__init__(*args)
+        self._body = body
+
+    def _begin(self, length: Optional[int]) -> bytes:
+        self._settle()
+        return super()._begin(length)
+
+    def _send_whole(self, data: bytes) -> None:
+        self._settle()
+        super()._send_whole(data)
+
+    def _settle(self) -> None:
+        # What comes behind an unread body is not looked for: say so as long as there is a head to say it in.
+        if not self._body.settle():
+            self._keep_alive = False
+
+
+def _as_bytes(data: Any) -> bytes:
+    if not isinstance(data, bytes):
+        raise ApplicationError(f"the body must be bytes, not {type(data).__name__}")
+    return memoryview(data).tobytes()  # of a subclass, whose methods may be others
+
+
+def _real_file(file: Any) -> Any:
+    """Return the plain file that reading *file* would read; None if what it gives may be another than the system's.
+
+    A `gzip.GzipFile`, for one, has the descriptor of the file that it unpacks.
+    """
+    real = getattr(getattr(file, "read", None), "__self__", None)
+    if type(real) is BufferedReader or type(real) is BufferedRandom:
+        return real if type(real.raw) is FileIO else None
+    return real if type(real) is FileIO else None

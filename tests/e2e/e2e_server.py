@@ -136,7 +136,10 @@ class ServerProcess:
         """How often each of its threads has given up a CPU or lost it."""
         found = {}
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            found[task.name] = re.findall(r"switches:\s*(\d+)", (task / "status").read_text())
+            try:
+                found[task.name] = re.findall(r"switches:\s*(\d+)", (task / "status").read_text())
+            except OSError:
+                found[task.name] = None  # it has just ended
         return found
 
     # ------------------------------------------------------------------ the end
@@ -162,7 +165,10 @@ class ServerProcess:
 
     def kill(self):
         self.process.kill()
-        self.wait()
+        self.process.wait()
+        self._reader.join(PATIENCE)
+        # Not closed while it is read: that would wait for the reader.
+        assert not self._reader.is_alive(), f"a process that it left behind holds its stderr:\n{self.log}"
         self.process.stderr.close()
 
     def check(self):

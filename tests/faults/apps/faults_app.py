@@ -2,6 +2,8 @@
 
 import _thread
 import ctypes
+import fcntl
+import gc
 import json
 import os
 import resource
@@ -39,8 +41,8 @@ def count(what):
 
 def application(environ, start_response):
     """Answer by the path: /sleep?s=2 is `sleep` with s="2"."""
-    arguments = dict(parse_qsl(environ["QUERY_STRING"]))
-    return globals()["do_" + environ["PATH_INFO"].strip("/")](environ, start_response, **arguments)
+    handler = globals().get("do_" + environ["PATH_INFO"].strip("/"), not_found)
+    return handler(environ, start_response, **dict(parse_qsl(environ["QUERY_STRING"])))
 
 
 def say(start_response, text):
@@ -49,7 +51,12 @@ def say(start_response, text):
     return [body]
 
 
-def do_hello(environ, start_response):
+def not_found(environ, start_response):
+    start_response("404 Not Found", [TEXT, ("Content-Length", "0")])
+    return []
+
+
+def do_hello(environ, start_response, **ignored):
     return say(start_response, "hello\n")
 
 
@@ -168,22 +175,26 @@ def do_log(environ, start_response, lines="1"):
 
 
 def do_kill(environ, start_response, which):
-    """Set an exception in worker threads: the one that polls, those that sleep, or all others."""
-    names = {thread.ident: thread.name for thread in threading.enumerate() if "rocket-worker" in thread.name}
-    names.pop(threading.get_ident(), None)
-    killed = []
-    for ident, frame in sys._current_frames().items():
-        if ident not in names:
-            continue
-        codes = set()
-        while frame is not None:
-            codes.add(frame.f_code.co_name)
-            frame = frame.f_back
-        leads = "poll" in codes
-        if which == "all" or leads == (which == "leader"):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
-            killed.append(names[ident])
-    return say(start_response, json.dumps(killed))
+    """Set an exception in worker threads: in the one that polls, in those that sleep, or in all but this one."""
+    chosen = []
+    while not chosen:  # the lead is taken by another, once this handler has kept its worker for some time
+        time.sleep(0.01)
+        chosen = [ident for ident, leads in others() if which == "all" or leads == (which == "leader")]
+    for ident in chosen:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+    return say(start_response, json.dumps(len(chosen)))
+
+
+def others():
+    """Return the other worker threads, each with whether it polls."""
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        if thread.name.startswith("rocket-worker") and thread is not threading.current_thread():
+            frame, functions = frames.get(thread.ident), set()
+            while frame is not None:
+                functions.add(frame.f_code.co_name)
+                frame = frame.f_back
+            yield thread.ident, "poll" in functions
 
 
 # ---------------------------------------------------------------------- processes, descriptors, threads
@@ -191,8 +202,6 @@ def do_kill(environ, start_response, which):
 
 def do_cloexec(environ, start_response):
     """Tell which descriptors a child would inherit: all but the standard ones should be closed."""
-    import fcntl
-
     open_ones = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -205,40 +214,38 @@ def do_cloexec(environ, start_response):
 
 def do_popen(environ, start_response):
     """Start a child that lives on, and inherits whatever it can."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
-    children.append(child)
+    child = subprocess.Popen(["sleep", "60"], close_fds=False, stderr=subprocess.DEVNULL)
+    children.append(child.pid)
     return say(start_response, str(child.pid))
 
 
-def do_fork(environ, start_response, how="_exit"):
+def do_fork(environ, start_response, how):
+    """Fork. *how* the child ends: at once, by an exception, by answering; or it lives on, for a while."""
     pid = os.fork()
     if pid == 0:
         if how == "_exit":
             os._exit(0)
-        sys.exit(0)  # a worker survives it, in the child too
-    if how != "_exit":
-        return say(start_response, str(pid))
-    os.waitpid(pid, 0)
-    return say(start_response, "forked\n")
+        if how == "exit":
+            sys.exit(0)
+        if how == "live":
+            time.sleep(60)
+            os._exit(0)
+        return say(start_response, "from the child\n")
+    children.append(pid)
+    return say(start_response, str(pid))
 
 
 held = []
 
 
 def do_hoard(environ, start_response):
-    """Take all descriptors but one."""
+    """Take all descriptors."""
     try:
         while True:
             held.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         pass
     return say(start_response, f"{len(held)}\n")
-
-
-def do_release(environ, start_response):
-    while held:
-        os.close(held.pop())
-    return say(start_response, "released\n")
 
 
 def release_held(number, frame):
@@ -262,8 +269,6 @@ def do_unlimit(environ, start_response):
     return say(start_response, "unlimited\n")
 
 
-def do_gc(environ, start_response):
-    import gc
-
+def do_objects(environ, start_response):
     gc.collect()
     return say(start_response, str(len(gc.get_objects())))
