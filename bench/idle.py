@@ -87,7 +87,7 @@ def cpu_seconds(process, seconds):
     before = process.cpu_times()
     time.sleep(seconds)
     after = process.cpu_times()
-    return after.user + after.system - before.user - before.system
+    return round(after.user - before.user + after.system - before.system, 2) + 0.0  # no -0.0
 
 
 def system_calls(process, seconds):

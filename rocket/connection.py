@@ -6,11 +6,14 @@ is somebody else's business: the connection is parked, and comes back when the p
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
 import socket
+import struct
 import tempfile
+import termios
 import time
 from collections import deque
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
@@ -200,6 +203,7 @@ class Connection:
         if self._output is None:
             memory, spool = self.output_limits
             self._output = Output(memory=memory, spool=spool, secure=self.secure)
+            self._output.unacknowledged = _unacknowledged(self.fd)
         return self._output
 
     @property
@@ -217,11 +221,30 @@ class Connection:
         if self._output is not None:
             try:
                 if not self._output.flush(self.sock):
+                    self._output.unacknowledged = _unacknowledged(self.fd)
                     return False
             except OSError as exc:
                 raise ConnectionLost(str(exc)) from exc
             self._drop_output()
         return True
+
+    def has_taken(self) -> bool:
+        """Tell whether the peer has taken some of what was sent since `flush` could not send more.
+
+        By the bytes that it has yet to acknowledge (tcp(7), TIOCOUTQ). False if the system does not tell.
+        """
+        left = _unacknowledged(self.fd)
+        if self._output is None or left is None:
+            return False
+        before, self._output.unacknowledged = self._output.unacknowledged, left
+        return before is not None and left < before
+
+    def reset_on_close(self) -> None:
+        """Have `close` reset the connection: what the peer has not taken is dropped by the kernel, too."""
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # it is not connected any more
 
     def wait(self, *, writable: bool, timeout: float) -> bool:
         """Block until the peer has sent, or taken, something; False after *timeout* seconds.
@@ -235,7 +258,8 @@ class Connection:
     def drain_output(self, timeout: float) -> None:
         """Block until the peer has taken all that is kept. Raises WriteTimeout after *timeout* s without progress."""
         while not self.flush():
-            if not self.wait(writable=True, timeout=timeout):
+            if not self.wait(writable=True, timeout=timeout) and not self.has_taken():
+                self.reset_on_close()
                 raise WriteTimeout(f"the peer took nothing for {timeout:g} s")
 
     # ------------------------------------------------------------------ ending
@@ -273,6 +297,14 @@ class Connection:
             output.close()
 
 
+def _unacknowledged(fd: int) -> Optional[int]:
+    """Return how many bytes of what was sent the peer has yet to acknowledge; None if the system does not tell."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+    except (OSError, ValueError):  # ValueError: it is closed
+        return None
+
+
 class Output:
     """What the peer has not taken yet: bytes in memory, then in a temporary file, or files to send.
 
@@ -280,13 +312,14 @@ class Output:
     `full` tells that both are used up. Not for two threads at once: the connection's owner has it.
     """
 
-    __slots__ = ("_held", "_parts", "_secure", "_spooled", "memory", "progress", "size", "spool")
+    __slots__ = ("_held", "_parts", "_secure", "_spooled", "memory", "progress", "size", "spool", "unacknowledged")
 
     def __init__(self, *, memory: int = 1 << 20, spool: int = 1 << 28, secure: bool = False) -> None:
         self.memory = memory
         self.spool = spool
         self.size = 0  # bytes kept, without files
         self.progress = 0  # bytes that went since the output was made
+        self.unacknowledged: Optional[int] = None  # bytes of what went, when it was looked at last
         self._secure = secure  # TLS: the kernel cannot encrypt what sendfile(2) reads
         self._parts: deque[Union[memoryview, _Range]] = deque()
         self._held = 0  # bytes kept in memory

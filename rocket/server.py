@@ -324,7 +324,10 @@ class _Parts:
         self._reactor.sweep(_is_idle, EVICT)
 
     def _turn_away(self, connection: Connection) -> None:
-        self._usher.turn_away(connection)
+        if connection.task is not None and connection.task.light:
+            self._usher.run(connection)
+        else:
+            self._usher.turn_away(connection)
 
     def _expire(self, connection: Connection) -> bool:
         return self._clerk.expire(connection)
@@ -443,6 +446,8 @@ class _Parts:
         self._stopped = True
         mine = {*self._reactor.close(), *self.pool.take_queued()}
         for connection in list(self._connections):
+            if connection.unsent:
+                connection.reset_on_close()
             if connection in mine or not late:
                 self._close(connection)
                 continue

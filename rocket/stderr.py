@@ -111,12 +111,13 @@ class Patient(io.TextIOBase):
             while not self._texts.empty():  # nobody else takes any
                 texts.append(self._texts.get())
             text = "".join(filter(None, texts))
-            self._print(text)
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            self._print(f"{text}rocket: {dropped} messages dropped here: nobody read them\n" if dropped else text)
             with self._lock:
                 self._waiting -= len(text)
-                dropped, self._dropped = self._dropped, 0
-            if dropped:
-                self._print(f"rocket: {dropped} messages were dropped: standard error does not take them\n")
+                if self._dropped:
+                    self._texts.put("")  # else that is told only when somebody writes again
 
     def _print(self, text: str) -> None:
         try:

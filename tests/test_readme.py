@@ -40,6 +40,12 @@ def test_the_options_of_the_readme_have_those_defaults():
     assert rows == [(name, OPTIONS[name].show(OPTIONS[name].default)) for name, _ in rows]
 
 
+def test_the_floors_of_contributing_are_those_that_are_checked():
+    drawn = re.search(r"## The floors.*?```\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    checked = re.search(r"^layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)[1]
+    assert drawn.splitlines() == [floor.replace("rocket.", "") for floor in re.findall(r'"(.*?)"', checked)]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
     targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text())

@@ -25,6 +25,7 @@ RETIRE_PAUSE = 1.0  # s: at most one thread is retired in this time
 START_PAUSE = 1.0  # s: between two attempts to start the threads that are missing
 INTERVAL = 0.25  # s: between two questions to a policy that does not say
 LONGEST_NAP = 60.0  # s: a policy that keeps its goal for longer on an idle server will go on to
+TURN_AWAY_PAUSE = 0.1  # s: between two looks for what can be done without a worker
 STUCK = 10.0  # s: a handler that takes longer is logged, once, with its stack
 COMPLAIN = 5.0  # s: between two log lines about a failure of the controller's own
 
@@ -37,7 +38,8 @@ class Controller:
     go, or polls once itself. Nobody else starts threads. On an idle server it sleeps; `ring` wakes it.
 
     *policy* may be exchanged at any time. *on_overdue* is called with each new request that no worker took
-    within *queue_timeout* seconds (0: for ever), or that makes the queue longer than *max_queue* while nothing moves.
+    within *queue_timeout* seconds (0: for ever), or that makes the queue longer than *max_queue* while nothing moves;
+    and then with each connection that needs no worker, because all that is left is to send or to close.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Controller:
         self._asked_at = clock()
         self._last_counts: Counts = pool.counts()
         self._retired_at = clock()
+        self._turned_away_at = clock()
         self._started_at = -START_PAUSE
         self._nap = 0.0  # s: how long it slept last; 0 while there is work
         self._lateness = 0.0
@@ -150,8 +153,10 @@ class Controller:
         return _seconds(getattr(self.policy, "interval", INTERVAL), INTERVAL)
 
     def _turn_away(self) -> None:
-        """Take from the queue what has waited too long, and what is too much while nothing moves."""
-        if self._on_overdue is not None and self.pool.queued:
+        """Take from the queue what has waited too long, is too much, or needs no worker, while nothing moves."""
+        now = self._clock()
+        if self._on_overdue is not None and self.pool.queued and now - self._turned_away_at >= TURN_AWAY_PAUSE:
+            self._turned_away_at = now
             for connection in self.pool.take_overdue(self._queue_timeout, self._max_queue):
                 self._on_overdue(connection)
 

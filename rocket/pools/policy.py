@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Optional
 
+DEAR = frozenset({"host_cpu", "load1", "mem_free", "swap_free", "rss", "throttled"})
+"""The readings that a policy only gets if its `needs` names them."""
+
 
 @dataclass(frozen=True)
 class Readings:
     """What the controller has measured since it asked last.
 
     Times in seconds, of the monotonic clock; *dt* varies, so formulas must use it. "Busy" is a worker
-    that is serving; one that polls or sleeps is not.
+    that is serving; one that polls or sleeps is not. CPU use is in cores: 0.5 is half of one CPU's time.
     """
 
     now: float  #: when these were taken
@@ -29,10 +32,22 @@ class Readings:
     started: int  #: turns begun over dt
     finished: int  #: turns finished over dt
     wall: float  #: sum of the wall time of those
-    lateness: float  #: how late the controller itself woke: what it waited for the GIL or a CPU
+    lateness: float  #: how late the controller itself woke, on average: it waited for the GIL or a CPU
     gil: bool  #: whether the GIL is on now
     min: int  #: min_threads
     max: int  #: max_threads
+    since_start: float = 0.0  #: since a worker last began or finished a turn
+    turn_cpu: float = 0.0  #: CPU time of the turns finished over dt, with their share of polling
+    cpu: float = 0.0  #: cores that the worker threads used over dt
+    proc_cpu: float = 0.0  #: cores that the whole process used over dt
+    cpus: float = 1.0  #: CPUs that the process may use: its affinity, and the quotas of its cgroups
+    switch: float = 0.005  #: the GIL's switch interval
+    host_cpu: Optional[float] = None  #: dear; share of the host's CPUs in use, 0 to 1
+    load1: Optional[float] = None  #: dear; load average over a minute: tasks
+    mem_free: Optional[float] = None  #: dear; share of the memory that is free, host's or cgroup's, 0 to 1
+    swap_free: Optional[float] = None  #: dear; share of the swap space that is free; 1 if there is none
+    rss: Optional[int] = None  #: dear; bytes of memory that the process has resident
+    throttled: Optional[float] = None  #: dear; share of the time that a cgroup's quota stopped us, 0 to 1
 
 
 class ScalingPolicy(ABC):
@@ -40,7 +55,7 @@ class ScalingPolicy(ABC):
 
     A policy is arithmetic: readings in, a goal out. The pool clamps the goal to min_threads..max_threads,
     starts and retires threads, and keeps the goal in force when `target` raises or returns no int.
-    Only the controller's thread calls it, so its state needs no lock. Rules that depend on time use
+    Only one thread calls it, so its state needs no lock. Rules that depend on time use
     `Readings.now` and `Readings.dt`, never a clock: then the simulator can drive them.
     """
 
@@ -49,6 +64,9 @@ class ScalingPolicy(ABC):
 
     pulse: ClassVar[Optional[float]] = 0.010
     """Seconds between two calls while work waits; None: as seldom as otherwise."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """The dear readings (`DEAR`) that it wants; they are refreshed once a second at most, and None if not to be had."""
 
     reason: str = ""
     """Why the last goal is what it is: half a line for the log."""

@@ -309,30 +309,26 @@ class ThreadPool:
         self._queue.clear()
 
     def take_overdue(self, timeout: float, most: int) -> list[Connection]:
-        """Take out of the queue what has waited for more than *timeout* s, and the last of what exceeds *most*.
+        """Take out of the queue what needs no worker: see `Controller`. The controller's, while nothing moves.
 
-        Only connections with a new message: an answer that is half sent stays. The controller's.
+        That is what has waited for more than *timeout* s, the last of what exceeds *most*, and connections
+        whose task is light: it does not call the application.
         """
         queue = self._queue
-        overdue = []
+        now = self._clock()
+        taken = []
         try:
-            while self._clock() - queue[0].since > timeout:
+            for _ in range(len(queue)):  # once around: the order of the others stays
                 connection = queue.popleft()
-                # A worker may have taken the head meanwhile: this is another, and may be younger.
-                if connection.task is None and self._clock() - connection.since > timeout:
-                    overdue.append(connection)
+                task = connection.task
+                if now - connection.since > timeout or (task is not None and task.light):
+                    taken.append(connection)
                 else:
-                    connection.since = self._clock()
                     queue.append(connection)
-            for _ in range(len(queue) - most):
-                connection = queue.pop()
-                if connection.task is not None:
-                    queue.appendleft(connection)
-                else:
-                    overdue.append(connection)
+            taken.extend(queue.pop() for _ in range(len(queue) - most))
         except IndexError:
             pass  # the workers have emptied it
-        return overdue
+        return taken
 
     def take_queued(self) -> list[Connection]:
         """Return, and forget, what was queued and not served. After `stop`."""

@@ -61,14 +61,14 @@ class StreamedBody(io.BufferedReader):
         self._source.expects_continue = expected
 
     def settle(self) -> bool:
-        """The answer begins: send no 100 any more. Return whether the whole body has come, so that a request can follow.
+        """Return whether the whole body has come, so that another request can follow: the answer is about to begin.
 
-        What has come can still be read. Does not wait, and takes no more than UNREAD_BYTES.
+        What has come can still be read; a 100 is not sent any more. Does not wait, and takes UNREAD_BYTES at most.
         """
         return self._source.settle()
 
     def finish(self, after: After) -> After:
-        """The answer is over, and asks for *after*: say what becomes of the connection. The body cannot be read any more."""
+        """Say what becomes of the connection after an answer that asks for *after*. The body can no longer be read."""
         return self._source.finish(after)
 
 

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Optional, Protocol
 
 from rocket import http1
 from rocket.connection import NEVER
-from rocket.errors import ConnectionLost
+from rocket.errors import ConnectionLost, WriteTimeout
 from rocket.workers.after import CLOSE, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.report import report
 from rocket.workers.stream import GRACE, Incoming, StreamedBody
@@ -28,6 +28,9 @@ PATIENCE = 1.0  # s: when a body has stalled for so long, the application may be
 
 class Task(Protocol):
     """What goes on when a connection is ready again."""
+
+    light: bool
+    """Whether it never calls the application: then it needs no worker's thread."""
 
     def step(self, worker: Worker, connection: Connection) -> After:
         """Do what can be done without waiting."""
@@ -49,6 +52,7 @@ class BodyTask:
     """
 
     __slots__ = ("_began", "_fields", "_file", "_head", "_incoming", "_parts", "_size", "_stalled")
+    light = False
 
     def __init__(self, head: http1.Head, fields: dict[str, Any], worker: Worker) -> None:
         self._head = head
@@ -156,6 +160,7 @@ class FlushTask:
     """
 
     __slots__ = ("_deadline", "_resume", "_then")
+    light = True
 
     def __init__(self, then: After, resume: Optional[Task] = None, deadline: float = NEVER) -> None:
         self._then = then
@@ -173,13 +178,19 @@ class FlushTask:
         return WRITE_MORE
 
     def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
-        raise ConnectionLost("the peer did not take the answer in time")
+        if not connection.has_taken():
+            connection.reset_on_close()  # or the kernel would offer it what was written, for minutes
+            raise WriteTimeout("the peer did not take the answer in time")
+        # It is slow: the socket counts as writable only once a third of its buffer is free.
+        connection.deadline = worker._clock() + worker.options.write_timeout
+        return WRITE_MORE
 
 
 class DrainTask:
     """Read and drop what a peer sends that has got its last answer, until it closes."""
 
     __slots__ = ("_left",)
+    light = True
 
     def __init__(self) -> None:
         self._left = DRAIN_BYTES

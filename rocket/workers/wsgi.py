@@ -186,7 +186,10 @@ class Response:
             result = app(environ, self.start_response)
             kind = type(result)
             if (kind is list or kind is tuple) and not self._begun:
-                self._send_list(result)
+                if len(result) == 1:
+                    self._send_whole(result[0])
+                else:
+                    self._send_list(result)
             elif kind is FileWrapper and self._send_file(result):
                 result = None  # it is closed when it was sent
             else:
@@ -289,9 +292,6 @@ class Response:
 
     def _send_list(self, blocks: Any) -> None:
         """Send a list or tuple of blocks: all is there, so its length is known, and it goes as one if it is short."""
-        if len(blocks) == 1:
-            self._send_whole(blocks[0])
-            return
         blocks = [block if type(block) is bytes else _as_bytes(block) for block in blocks]
         if sum(map(len, blocks)) <= JOIN_LIST:
             self._send_whole(b"".join(blocks))

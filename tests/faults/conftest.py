@@ -7,7 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))  # their server and their client
 
-from faults_server import Server  # noqa: E402
+from faults_server import Server
 
 
 @pytest.fixture

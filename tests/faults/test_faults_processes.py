@@ -118,7 +118,9 @@ def held():
 
 
 def _run(code):
-    done = subprocess.run([sys.executable, "-c", EMBEDDED + code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", EMBEDDED + code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert not done.stderr
     return json.loads(done.stdout)
 

@@ -16,7 +16,7 @@ MODES = {
 
 @pytest.mark.skipif(not shutil.which("slowhttptest"), reason="no slowhttptest")
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("connections", "seconds"), [(300, 4), pytest.param(2000, 30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("connections", "seconds"), [(300, 2), pytest.param(2000, 30, marks=pytest.mark.slow)])
 def test_a_normal_client_is_served_throughout(serve, mode, connections, seconds):
     server = serve("--threads", "8")
     server.warm_up()

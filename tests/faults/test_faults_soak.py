@@ -66,7 +66,12 @@ def streamed(address):
 
 
 def refused(address):
-    for broken in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", request("/" + 9000 * "x"), b"GET / HTTP/7.0\r\n\r\n"):
+    for broken in (
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        request("/" + 9000 * "x"),
+        b"GET / HTTP/7.0\r\n\r\n",
+    ):
         with tell(address, broken) as client:
             assert read_all(client)[9:10] in {b"4", b"5"}
     return 4
@@ -124,11 +129,11 @@ def test_requests_of_every_kind_leave_nothing_behind(serve, count):
     for _ in range(4):
         _round(server.address, count / 4)
         until(lambda: not server.connections, "its connections are closed")
-        until(lambda: server.fds <= (rounds[0][0] if rounds else server.fds), "its descriptors are back")
-        rounds.append((server.fds, server.threads, int(ask(server.address, "/objects").body), server.rss, time.monotonic()))
+        objects = int(ask(server.address, "/objects").body)
+        rounds.append((server.fds, server.threads, objects, server.rss, time.monotonic()))
     fds, threads, objects, rss, at = rounds[-1]
-    assert (fds, threads) == rounds[0][:2]
+    assert fds <= rounds[0][0] + 1, rounds  # the last connection may be about to be closed
+    assert threads == rounds[0][1], rounds
     assert objects - rounds[0][2] < 2000, rounds
     # 1 MB an hour; in short runs the allocator's noise.
     assert rss - rounds[0][3] < max(2 * MB, MB * (at - rounds[0][4]) / 3600), rounds
-    print(rounds)

@@ -1,0 +1,156 @@
+"""The policy that finds the number of threads by what the workers wait for: CPU, or something else."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from rocket.pools.policy import Readings, ScalingPolicy
+
+TAU = 0.3  # s: the time constant of all means
+TARGET = 0.95  # of the CPU: growing stops here
+FULL = 0.98  # of the CPU: more threads only add switching. In between nothing changes
+AGE = 0.005  # s: what the head of the queue may wait before that means anything
+SHORTEST_STALL, LONGEST_STALL = 0.02, 0.25  # s
+STALL = 20  # mean turns: when nothing has moved for so long, it stalls
+WINDOW = 30.0  # s: shrinking goes to the peak in this time
+SHRINK_PAUSE = 1.0  # s
+THROTTLED = 0.05  # of the time: a quota that bites is a full CPU
+OTHERS = 0.2  # cores: used by threads outside of the pool
+CONTENDED = 0.8  # switch intervals that the controller is late: somebody always holds the GIL
+CROWDED = 2  # switch intervals: several fight for it
+STARVED = 4  # switch intervals: adding threads would starve the controller
+FLOODED = 8  # switch intervals: cut faster
+
+
+class AdaptivePolicy(ScalingPolicy):
+    """Grow to the knee while work waits, cut when the CPU or the GIL is full, shrink to the recent peak.
+
+    The knee is the number of workers that just fills the CPU they can get, one core under a GIL: *busy*
+    workers that use *c* of it suggest busy * 0.95 / c. With a request of c seconds of CPU and b of waiting
+    that is 1 + b/c from any number below it, so growing does not search: it arrives.
+
+    Above 0.98 of the CPU the goal falls by a tenth each 0.3 s, to the floor: the cores it can use plus
+    *spare*, so that another request can be read while one computes. Requests that have been at it for more than a
+    second do not count. When nothing moves for 20 usual turns (within 20 to 250 ms) one worker more is let in, whatever
+    the CPU says. Nothing waits: shrink by a quarter of the surplus each second, to 1.25 of the peak in *window* s.
+
+    Every constant is a time or a ratio, and every mean knows dt, so it may be asked at any pace. Where
+    the process does not get the CPU it could use (neighbours), what it gets counts as all there is.
+    """
+
+    def __init__(self, spare: int = 1, window: float = WINDOW) -> None:
+        self.spare = spare
+        self.window = window
+        self._busy = self._used = self._late = 0.0  # means: workers, share of the CPU, s
+        self._process = self._others = 0.0  # means: cores used by the process, by its threads outside of the pool
+        self._turn = 0.01  # s, mean
+        self._cut = self._grown = -math.inf  # monotonic s: the last cut, the last escape from a stall
+        # (monotonic s, workers in use): the falling maxima of the window, highest first.
+        self._peaks: deque[tuple[float, int]] = deque()
+
+    def target(self, readings: Readings) -> int:
+        r = readings
+        cap = self._capacity(r)
+        self._average(r, cap)
+        floor = max(r.min, min(r.max, math.ceil(cap) + self.spare))
+        waits = r.queued > 0 and r.oldest > AGE and r.busy >= r.goal
+        stalled = waits and self._stalled(r)
+        use = r.busy_max + min(r.queued, r.busy_max)
+        if self._used > FULL or (r.throttled or 0.0) > THROTTLED:
+            # What was in use before it became full is no guide any more.
+            self._peaks = deque([(r.now, min(use, r.goal))])
+            return self._when_full(r, floor, waits, stalled)
+        self._remember(r.now, use)
+        if waits:
+            return self._when_waiting(r, floor, stalled)
+        return self._when_calm(r)
+
+    # ------------------------------------------------------------------ what is measured
+
+    def _capacity(self, r: Readings) -> float:
+        """How many cores the workers can use."""
+        if r.gil and not (r.cpu > 1.15 and self._late < r.switch / 2):
+            cap = 1.0
+        else:
+            cap = r.cpus  # with a GIL: more than one core and no wait for it is native code that runs beside it
+        if self._late > CROWDED * r.switch:
+            # Several compute all the time: what the process got is what there was to get. Neighbours take the rest.
+            return max(0.05, min(cap, self._process))
+        return cap
+
+    def _average(self, r: Readings, cap: float) -> None:
+        weight = 1 - math.exp(-r.dt / TAU)
+        self._busy += weight * (r.busy_avg - self._busy)
+        self._used += weight * (min(1.5, r.cpu / cap) - self._used)
+        self._late += weight * (r.lateness - self._late)
+        self._process += weight * (r.proc_cpu - self._process)
+        self._others += weight * (max(0.0, r.proc_cpu - r.cpu) - self._others)
+        if r.finished:
+            self._turn += weight * (r.wall / r.finished - self._turn)
+
+    def _stalled(self, r: Readings) -> bool:
+        return min(r.since_start, r.oldest) > self._patience
+
+    @property
+    def _patience(self) -> float:
+        """Seconds without movement that are a stall: relative to what is usual here."""
+        return min(LONGEST_STALL, max(SHORTEST_STALL, STALL * self._turn))
+
+    def _remember(self, now: float, use: int) -> None:
+        peaks = self._peaks
+        while peaks and peaks[-1][1] <= use:
+            peaks.pop()
+        peaks.append((now, use))
+        while peaks[0][0] < now - self.window:
+            peaks.popleft()
+
+    # ------------------------------------------------------------------ what follows
+
+    def _when_full(self, r: Readings, floor: int, waits: bool, stalled: bool) -> int:
+        base = floor + r.stuck
+        room = floor + min(r.stuck, 2 * floor)
+        if waits and r.goal < room:
+            self.reason = f"the CPU is full, {r.stuck} are at it for more than 1 s"
+            return room
+        if r.goal > base and r.now - self._cut >= TAU:
+            self._cut = r.now
+            self.reason = f"the CPU is full: the workers use {self._used:.0%} of what they can"
+            return max(base, int(r.goal * (0.75 if self._late > FLOODED * r.switch else 0.9)))
+        pause = min(2.0, self._patience * (1 + max(0, r.goal - floor) / 4))
+        if stalled and r.now - self._grown > pause:
+            return self._escape(r)
+        if waits:
+            self.reason = "the CPU is full" + ("; more processes could use more" if r.gil else "")
+        return r.goal
+
+    def _when_waiting(self, r: Readings, floor: int, stalled: bool) -> int:
+        knee = max(floor, math.ceil((self._busy - r.stuck) * TARGET / max(self._used, 1e-3)) + 1) + r.stuck
+        # Whoever wakes finds the GIL taken, and it is the workers who have it: they compute, whatever share of a CPU
+        # the neighbours leave them.
+        computing = r.gil and self._late > CONTENDED * r.switch and self._others < OTHERS
+        room = self._used < TARGET and not computing and self._late < STARVED * r.switch
+        if r.goal < knee and (room or r.goal < floor + r.stuck):
+            self.reason = (
+                f"queue {r.queued} long, {r.oldest * 1e3:.0f} ms > {AGE * 1e3:g} ms, "
+                f"the workers use {self._used:.0%} of the CPU they can"
+            )
+            return min(r.goal + min(r.queued, max(1, r.goal)), knee)
+        if stalled and r.now - self._grown > self._patience:
+            return self._escape(r)
+        self.reason = f"{r.goal} workers nearly fill the CPU ({self._used:.0%})"
+        return r.goal
+
+    def _escape(self, r: Readings) -> int:
+        self._grown = r.now
+        self.reason = f"nothing has moved for {min(r.since_start, r.oldest) * 1e3:.0f} ms"
+        return r.goal + 1
+
+    def _when_calm(self, r: Readings) -> int:
+        peak = self._peaks[0][1]
+        keep = math.ceil(1.25 * peak) + 1
+        if r.goal > keep and r.now - self._cut >= SHRINK_PAUSE:
+            self._cut = r.now
+            self.reason = f"at most {peak} were needed in {self.window:g} s"
+            return max(keep, r.goal - max(1, (r.goal - keep) // 4))
+        return r.goal
