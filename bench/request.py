@@ -2,7 +2,7 @@
 
     python bench/request.py [--json]
 
-Prints microseconds a request: from `Worker.run` to the parking of the connection, with a socket that
+Prints microseconds of CPU a request: from `Worker.run` to the parking of the connection, with a socket that
 answers from memory. What is missing is what no Python can save: recv, send and a share of the poll. Each
 figure is the best of several runs: on a machine with other work the rest is noise. The rows that begin with "-"
 show what an unusual line is worth.
@@ -99,13 +99,14 @@ def microseconds(app, requests):
     )
     run = WSGIWorker(app, services, Options(max_requests=0)).run
     connection = Connection(MemorySocket(requests), ("127.0.0.1", "5000"), ("127.0.0.1", "8000"))
+    connection.since = float("inf")  # no request has waited: there is no poll that would say since when
     best = float("inf")
     for _ in range(RUNS):
         parked.clear()
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(REQUESTS):
             run(connection)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
         assert len(parked) == REQUESTS, "a request was not answered as usual"
     return best / REQUESTS * 1e6
 

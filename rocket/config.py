@@ -342,8 +342,9 @@ class Config:
     )
     max_queue: int = option(
         1024, count(least=1), THREADS,
-        "Requests that may wait for a thread; the next one is answered 503 at once. "
-        "A short queue fails early, a long one answers late.",
+        "Requests that may wait for a thread. While there are as many, no connections are accepted; if nothing moves, "
+        "because all threads are stuck, the ones beyond it are answered 503. A short queue fails early, a long one "
+        "answers late.",
     )
     queue_timeout: float = option(
         30.0, seconds(), THREADS,

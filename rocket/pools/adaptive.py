@@ -17,8 +17,9 @@ WINDOW = 30.0  # s: shrinking goes to the peak in this time
 SHRINK_PAUSE = 1.0  # s
 THROTTLED = 0.05  # of the time: a quota that bites is a full CPU
 OTHERS = 0.2  # cores: used by threads outside of the pool
+ROBBED = 0.85  # cores: a process that computes all the time gets more on a quiet host
+UNDECIDED = ROBBED + 0.05
 CONTENDED = 0.8  # switch intervals that the controller is late: somebody always holds the GIL
-CROWDED = 2  # switch intervals: several fight for it
 STARVED = 4  # switch intervals: adding threads would starve the controller
 FLOODED = 8  # switch intervals: cut faster
 
@@ -43,7 +44,8 @@ class AdaptivePolicy(ScalingPolicy):
         self.spare = spare
         self.window = window
         self._busy = self._used = self._late = 0.0  # means: workers, share of the CPU, s
-        self._process = self._others = 0.0  # means: cores used by the process, by its threads outside of the pool
+        self._others = 0.0  # mean: cores that threads outside of the pool used
+        self._process = UNDECIDED  # mean: cores that the process got since somebody always has the GIL
         self._turn = 0.01  # s, mean
         self._cut = self._grown = -math.inf  # monotonic s: the last cut, the last escape from a stall
         # (monotonic s, workers in use): the falling maxima of the window, highest first.
@@ -70,24 +72,28 @@ class AdaptivePolicy(ScalingPolicy):
 
     def _capacity(self, r: Readings) -> float:
         """How many cores the workers can use."""
-        if r.gil and not (r.cpu > 1.15 and self._late < r.switch / 2):
-            cap = 1.0
-        else:
-            cap = r.cpus  # with a GIL: more than one core and no wait for it is native code that runs beside it
-        if self._late > CROWDED * r.switch:
-            # Several compute all the time: what the process got is what there was to get. Neighbours take the rest.
-            return max(0.05, min(cap, self._process))
-        return cap
+        # With a GIL more than one core, and no wait for it, is native code that runs beside it.
+        if not r.gil or (r.cpu > 1.15 and self._late < r.switch / 2):
+            return r.cpus
+        return 1.0
 
     def _average(self, r: Readings, cap: float) -> None:
         weight = 1 - math.exp(-r.dt / TAU)
         self._busy += weight * (r.busy_avg - self._busy)
         self._used += weight * (min(1.5, r.cpu / cap) - self._used)
         self._late += weight * (r.lateness - self._late)
-        self._process += weight * (r.proc_cpu - self._process)
+        contended = self._late > CONTENDED * r.switch
+        self._process = self._process + weight * (r.proc_cpu - self._process) if contended else UNDECIDED
         self._others += weight * (max(0.0, r.proc_cpu - r.cpu) - self._others)
         if r.finished:
             self._turn += weight * (r.wall / r.finished - self._turn)
+
+    def _starved(self, r: Readings) -> bool:
+        """Whether the workers compute all the time, though neighbours leave them less than the CPU they could use.
+
+        Whoever wakes up finds the GIL taken, by nobody but the workers: then their CPU time is low for want of a CPU.
+        """
+        return r.gil and self._process < ROBBED and self._others < OTHERS
 
     def _stalled(self, r: Readings) -> bool:
         return min(r.since_start, r.oldest) > self._patience
@@ -125,11 +131,8 @@ class AdaptivePolicy(ScalingPolicy):
         return r.goal
 
     def _when_waiting(self, r: Readings, floor: int, stalled: bool) -> int:
-        knee = max(floor, math.ceil((self._busy - r.stuck) * TARGET / max(self._used, 1e-3)) + 1) + r.stuck
-        # Whoever wakes finds the GIL taken, and it is the workers who have it: they compute, whatever share of a CPU
-        # the neighbours leave them.
-        computing = r.gil and self._late > CONTENDED * r.switch and self._others < OTHERS
-        room = self._used < TARGET and not computing and self._late < STARVED * r.switch
+        knee = max(floor, math.ceil((self._busy - r.stuck) * TARGET / max(self._used, 1e-3) + 0.75)) + r.stuck
+        room = self._used < TARGET and not self._starved(r) and self._late < STARVED * r.switch
         if r.goal < knee and (room or r.goal < floor + r.stuck):
             self.reason = (
                 f"queue {r.queued} long, {r.oldest * 1e3:.0f} ms > {AGE * 1e3:g} ms, "

@@ -38,8 +38,8 @@ class Controller:
     go, or polls once itself. Nobody else starts threads. On an idle server it sleeps; `ring` wakes it.
 
     *policy* may be exchanged at any time. *on_overdue* is called with each new request that no worker took
-    within *queue_timeout* seconds (0: for ever), or that makes the queue longer than *max_queue* while nothing moves;
-    and then with each connection that needs no worker, because all that is left is to send or to close.
+    within *queue_timeout* seconds (0: for ever), or that makes the queue longer than *max_queue* while nothing moves,
+    and with each queued connection that needs no worker, because all that is left is to send or to close.
     """
 
     def __init__(
@@ -152,12 +152,13 @@ class Controller:
     def _interval(self) -> float:
         return _seconds(getattr(self.policy, "interval", INTERVAL), INTERVAL)
 
-    def _turn_away(self) -> None:
-        """Take from the queue what has waited too long, is too much, or needs no worker, while nothing moves."""
+    def _turn_away(self, *, stalled: bool) -> None:
+        """Take from the queue what has waited too long; while nothing moves also what is too much."""
         now = self._clock()
         if self._on_overdue is not None and self.pool.queued and now - self._turned_away_at >= TURN_AWAY_PAUSE:
             self._turned_away_at = now
-            for connection in self.pool.take_overdue(self._queue_timeout, self._max_queue):
+            most = self._max_queue if stalled else sys.maxsize  # a long queue that moves is served in no time
+            for connection in self.pool.take_overdue(self._queue_timeout, most):
                 self._on_overdue(connection)
 
     def _look(self) -> bool:
@@ -171,7 +172,7 @@ class Controller:
             return False
         if stalled:
             self.pool.relieve(LOOK)
-            self._turn_away()
+        self._turn_away(stalled=stalled)
         return True
 
     def _tend(self) -> None:

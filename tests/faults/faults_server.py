@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from faults_client import ask
 
 APPS = Path(__file__).parent / "apps"
 MB = 1 << 20
+MONITOR = os.environ.get("FAULTS_MONITOR", "auto")  # to try them all
 ESTABLISHED = "01"  # in /proc/net/tcp
 LISTEN = "0A"
 
@@ -20,7 +22,7 @@ class Server(ServerProcess):
     """`rocket serve faults_app` in a process of its own."""
 
     def __init__(self, *arguments, app="faults_app", **options):
-        super().__init__(app, *arguments, app_dir=APPS, **options)
+        super().__init__(app, "--monitor", MONITOR, *arguments, app_dir=APPS, **options)
 
     # ------------------------------------------------------------------ figures
 

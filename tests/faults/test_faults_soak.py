@@ -137,3 +137,4 @@ def test_requests_of_every_kind_leave_nothing_behind(serve, count):
     assert objects - rounds[0][2] < 2000, rounds
     # 1 MB an hour; in short runs the allocator's noise.
     assert rss - rounds[0][3] < max(2 * MB, MB * (at - rounds[0][4]) / 3600), rounds
+    print(*rounds, sep="\n")
