@@ -7,7 +7,7 @@
       BindError (OSError)          an address cannot be listened on
       MonitorUnavailable           the named monitor does not exist, or not on this host
       MonitorFull (ValueError)     the monitor cannot watch one more, or such a, descriptor
-      ConnectionLost               the peer went away or was too slow
+      ConnectionLost (ConnectionError)   the peer went away or was too slow
         ReadTimeout
         WriteTimeout
       BadRequest                   the peer broke the protocol; .status is the answer it gets
@@ -41,8 +41,11 @@ class MonitorFull(RocketError, ValueError):
     """The monitor cannot watch this descriptor: select(2) ends at FD_SETSIZE."""
 
 
-class ConnectionLost(RocketError):
-    """The peer went away or was too slow. Not a fault of the server: logged at DEBUG."""
+class ConnectionLost(RocketError, ConnectionError):
+    """The peer went away or was too slow. Not a fault of the server: logged at DEBUG.
+
+    An OSError, because frameworks take one out of ``wsgi.input`` for a client that broke off.
+    """
 
 
 class ReadTimeout(ConnectionLost):

@@ -117,7 +117,7 @@ class _Source(io.RawIOBase):
 
     def finish(self, after: After) -> After:
         self._ready = b""
-        whole = self.settle()
+        whole = self.settle() if after is NEXT else self._incoming.done
         self._failed = ApplicationError, "wsgi.input was read after the end of the request"
         # Closing at once would reset the connection, and the peer that is still sending would lose the answer.
         return after if whole or after not in {NEXT, CLOSE} else LINGER

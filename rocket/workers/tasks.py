@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from io import BytesIO
+from io import BufferedRandom, BytesIO
 from typing import IO, TYPE_CHECKING, Any, Optional, Protocol
 
 from rocket import http1
@@ -40,6 +40,19 @@ class Task(Protocol):
 
         Must not block: the polling thread calls it.
         """
+
+
+class SpooledBody(BufferedRandom):
+    """A temporary file that is closed when the request is forgotten: who still reads or sends it may do so."""
+
+    def __init__(self) -> None:
+        super().__init__(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 (see __del__)
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except OSError:
+            pass  # no room on the disk for what is not needed any more
 
 
 class BodyTask:
@@ -137,7 +150,7 @@ class BodyTask:
             return
         self._parts.append(data)
         if self._size > body_buffer:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed when the request is forgotten)
+            self._file = SpooledBody()
             self._file.writelines(self._parts)
             self._parts = []
 

@@ -202,7 +202,7 @@ class Response:
             return self._fail(exc)
         finally:
             self._ended = True
-            if type(result) is not list:
+            if result is not None and type(result) is not list:
                 self._close(result)
         if self._left:
             self._complain("the application sent %s bytes less than its Content-Length", self._left)

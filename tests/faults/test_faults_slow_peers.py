@@ -67,7 +67,7 @@ def test_clients_that_never_read_hold_neither_threads_nor_memory_and_are_reset(s
             until(lambda: server.state()["begun"] == 40, "all answers have begun")
             assert server.rss - rss < 150 * MB
             until(lambda: server.state()["closed"] == 40, "all iterators are closed")
-            until(lambda: server.fds <= before[1] + 2, "descriptors are back", timeout + 5)
+            until(lambda: server.fds <= before[1] + 2, "descriptors are back", 1.25 * timeout + 5)
             # Else the kernel keeps what was not taken, some megabytes each, for minutes.
             until(lambda: set(tcp_states(server.address[1])) <= {ESTABLISHED, LISTEN, "06"}, "reset", 5)
         until(lambda: len(normal.times) > 50, "a normal client is served")
