@@ -220,24 +220,32 @@ class Connection:
         """Send what is kept, or some of it; return whether all of it went. Raises ConnectionLost."""
         if self._output is not None:
             try:
+                progress = self._output.progress
                 if not self._output.flush(self.sock):
-                    self._output.unacknowledged = _unacknowledged(self.fd)
+                    if self._output.progress > progress:
+                        self._output.moved_at = time.monotonic()
+                        self._output.unacknowledged = _unacknowledged(self.fd)
                     return False
             except OSError as exc:
                 raise ConnectionLost(str(exc)) from exc
             self._drop_output()
         return True
 
-    def has_taken(self) -> bool:
-        """Tell whether the peer has taken some of what was sent since `flush` could not send more.
+    def stands_still(self) -> float:
+        """Return for how long (s) the peer has taken nothing of what was written; 0.0 if nothing is left.
 
-        By the bytes that it has yet to acknowledge (tcp(7), TIOCOUTQ). False if the system does not tell.
+        As of this look and the ones before: by what went, and by the bytes that the peer has yet to
+        acknowledge (tcp(7), TIOCOUTQ), if the system tells.
         """
+        output = self._output
+        if output is None:
+            return 0.0
+        now = time.monotonic()
         left = _unacknowledged(self.fd)
-        if self._output is None or left is None:
-            return False
-        before, self._output.unacknowledged = self._output.unacknowledged, left
-        return before is not None and left < before
+        if left is not None and output.unacknowledged is not None and left < output.unacknowledged:
+            output.moved_at = now
+        output.unacknowledged = left
+        return now - output.moved_at
 
     def reset_on_close(self) -> None:
         """Have `close` reset the connection: what the peer has not taken is dropped by the kernel, too."""
@@ -258,7 +266,7 @@ class Connection:
     def drain_output(self, timeout: float) -> None:
         """Block until the peer has taken all that is kept. Raises WriteTimeout after *timeout* s without progress."""
         while not self.flush():
-            if not self.wait(writable=True, timeout=timeout) and not self.has_taken():
+            if not self.wait(writable=True, timeout=timeout / 4) and self.stands_still() > timeout:
                 self.reset_on_close()
                 raise WriteTimeout(f"the peer took nothing for {timeout:g} s")
 
@@ -312,13 +320,25 @@ class Output:
     `full` tells that both are used up. Not for two threads at once: the connection's owner has it.
     """
 
-    __slots__ = ("_held", "_parts", "_secure", "_spooled", "memory", "progress", "size", "spool", "unacknowledged")
+    __slots__ = (
+        "_held",
+        "_parts",
+        "_secure",
+        "_spooled",
+        "memory",
+        "moved_at",
+        "progress",
+        "size",
+        "spool",
+        "unacknowledged",
+    )
 
     def __init__(self, *, memory: int = 1 << 20, spool: int = 1 << 28, secure: bool = False) -> None:
         self.memory = memory
         self.spool = spool
         self.size = 0  # bytes kept, without files
         self.progress = 0  # bytes that went since the output was made
+        self.moved_at = time.monotonic()  # when the peer was last seen to take something
         self.unacknowledged: Optional[int] = None  # bytes of what went, when it was looked at last
         self._secure = secure  # TLS: the kernel cannot encrypt what sendfile(2) reads
         self._parts: deque[Union[memoryview, _Range]] = deque()

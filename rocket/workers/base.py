@@ -19,7 +19,7 @@ from rocket.http1 import read_head
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.report import report
 from rocket.workers.stream import Incoming, StreamedBody
-from rocket.workers.tasks import FLUSH, BodyTask, DrainTask, FlushTask
+from rocket.workers.tasks import FLUSH, LOOKS, BodyTask, DrainTask, FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -231,7 +231,7 @@ class Worker:
                 connection.task = FlushTask(READ_MORE, connection.task, connection.deadline)
             else:
                 connection.task = FLUSH[after]
-            self._park(connection, WRITE, self._clock() + self.options.write_timeout)
+            self._park(connection, WRITE, self._clock() + self.options.write_timeout / LOOKS)
         elif after is READ_MORE:
             self._park(connection, READ, connection.deadline)
         elif after is WRITE_MORE:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DRAIN_BYTES = 1 << 20  # what is read and dropped after an answer that ends the connection
 READS = 16  # receives of a body in one turn: then it is the others' turn
+LOOKS = 4  # at a peer that takes nothing, within write_timeout
 PATIENCE = 1.0  # s: when a body has stalled for so long, the application may begin without the rest
 
 
@@ -181,21 +182,20 @@ class FlushTask:
         self._deadline = deadline
 
     def step(self, worker: Worker, connection: Connection) -> After:
-        progress = connection.output.progress
         if connection.flush():
             connection.task = self._resume
             connection.deadline = self._deadline
             return self._then
-        if connection.output.progress > progress:
-            connection.deadline = worker._clock() + worker.options.write_timeout
+        connection.deadline = worker._clock() + worker.options.write_timeout / LOOKS
         return WRITE_MORE
 
     def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
-        if not connection.has_taken():
+        timeout = worker.options.write_timeout
+        # It may be slow: the socket counts as writable only once a third of its buffer is free.
+        if connection.stands_still() > timeout:
             connection.reset_on_close()  # or the kernel would offer it what was written, for minutes
             raise WriteTimeout("the peer did not take the answer in time")
-        # It is slow: the socket counts as writable only once a third of its buffer is free.
-        connection.deadline = worker._clock() + worker.options.write_timeout
+        connection.deadline = worker._clock() + timeout / LOOKS
         return WRITE_MORE
 
 
