@@ -13,6 +13,7 @@ What a worker must know:
 * `serve` takes one turn: one message, or one step towards it. It does not wait for the peer; it returns
   an `After` that says what the connection waits for.
 * A pool thread has a worker of its own. What all share, here the store, comes in as *app*.
+* What cannot be served is refused by the server, too, in HTTP's words: `refuse` says it in the protocol's.
 * Answers may be written as if the peer took them at once: what it does not take is kept, and sent later.
 """
 
@@ -58,11 +59,14 @@ class LineWorker(Worker):
             return After.CLOSE  # the peer has said all
         connection.requests += 1
         if not line.endswith(b"\n"):
-            connection.write(b"ERROR the line is not whole, or too long\n")
-            return After.LINGER  # the peer may still be sending, and should read this first
+            return self.refuse(connection, 400, "the line is not whole, or too long")
         answer, after = self.answer(line.decode("utf-8", "replace").split())
         connection.write(answer.encode() + b"\n")
         return after
+
+    def refuse(self, connection: Connection, status: int, message: str) -> After:
+        connection.write(f"ERROR {message}\n".encode())
+        return After.LINGER  # the peer may still be sending, and should read this first
 
     def answer(self, words: list[str]) -> tuple[str, After]:
         """Return the answer to a command, and what becomes of the connection."""

@@ -61,6 +61,13 @@ def test_the_line_server_refuses_what_it_does_not_know(talk):
     assert talk(b"x" * 5000).startswith(b"ERROR the line is not whole")
 
 
+def test_the_line_server_refuses_a_late_line_in_its_own_words(talk, example, monkeypatch):
+    monkeypatch.setattr(example("line_server").LineWorker, "line_timeout", 0.1)
+    answer = talk(b"SET a 1\nGET")
+    assert answer.startswith(b"OK\nERROR ")
+    assert b"HTTP" not in answer
+
+
 def test_the_line_server_answers_more_than_its_peer_takes_at_once(talk):
     commands = b"SET a " + b"x" * 1000 + b"\n" + b"GET a\n" * 5000 + b"QUIT\n"
     assert talk(commands) == b"OK\n" + (b"x" * 1000 + b"\n") * 5000 + b"BYE\n"
