@@ -445,7 +445,9 @@ def test_taken_port_is_named_and_nothing_is_left(serve, app):
     with pytest.raises(BindError, match=f"127.0.0.1:{port}"):
         server.start()
     assert not server.running
-    assert (len(rocket_threads()), descriptors()) == (threads, before)
+    # Fewer may be open than before: what an earlier test left to the garbage collector.
+    assert len(rocket_threads()) <= threads
+    assert descriptors() <= before
 
 
 def test_unknown_option_is_named(app):
