@@ -126,7 +126,7 @@ def addresses() -> Kind:
         written = value.split(",") if isinstance(value, str) else value
         if not isinstance(written, Iterable):
             raise TypeError
-        found = tuple(_text(item).strip() for item in written)
+        found = tuple(address.strip() for item in written for address in _text(item).split(","))
         for item in found:
             parse_address(item)
         if not found:
@@ -161,6 +161,31 @@ def python_class() -> Kind:
         raise TypeError
 
     return Kind("a class", read, metavar="", python_only=True)
+
+
+def python_callable() -> Kind:
+    """Something to call, or None. There is no way to write one outside of Python."""
+
+    def read(value: object) -> Optional[Callable[[], object]]:
+        if value is None or callable(value):
+            return value
+        raise TypeError
+
+    return Kind("something that can be called", read, metavar="", python_only=True)
+
+
+def share() -> Kind:
+    """A part of a whole: 0 to less than 1."""
+
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise TypeError
+        number = float(value)
+        if not 0 <= number < 1:  # nor NaN
+            raise ValueError
+        return number
+
+    return Kind("a number >= 0 and < 1", read, metavar="SHARE", show=lambda value: f"{value:g}")
 
 
 def field_value() -> Kind:
@@ -323,16 +348,16 @@ class Config:
         "'rocket monitors' shows what this host has.",
     )
     scaling: object = option(
-        "queue", strategy("fixed:8"), THREADS,
-        "The rule that decides how many threads may work: a policy's name, if need be with an argument as in fixed:8, "
-        "or a dotted path.",
+        "adaptive", strategy("fixed:8"), THREADS,
+        "The rule that decides how many threads may work: adaptive, queue, stall, load or fixed, if need be with "
+        "arguments as in fixed:8, or a dotted path. docs/policies.md explains them.",
     )
     min_threads: int = option(
         2, count(least=1), THREADS,
         "Threads that are kept also when there is nothing to do. If left out, never more than max_threads.",
     )
     max_threads: int = option(
-        40, count(least=1), THREADS,
+        64, count(least=1), THREADS,
         "Threads at most. Handlers that wait (for a database, say) gain from more; handlers that compute do not, "
         "because of the GIL.",
     )
@@ -350,6 +375,20 @@ class Config:
         30.0, seconds(), THREADS,
         "A request that has waited longer than this for a thread is answered 503: its client has probably given up. "
         "0 means off.",
+    )
+    memory_reserve: float = option(
+        0.05, share(), THREADS,
+        "While less than this share of the memory (the host's, or a container's) is free, the number of threads that "
+        "may work falls, down to min_threads. 0 means off.",
+    )
+    on_thread_start: Optional[Callable[[], object]] = option(  # noqa: RUF009 (what it returns is immutable)
+        None, python_callable(), THREADS,
+        "Called without arguments in each new worker's thread before it serves, from Python only.",
+    )
+    on_thread_exit: Optional[Callable[[], object]] = option(  # noqa: RUF009
+        None, python_callable(), THREADS,
+        "Called without arguments in each worker's thread before it ends, from Python only: "
+        "to close what belongs to the thread, its database connection say.",
     )
     worker: Optional[type[object]] = option(  # noqa: RUF009 (what it returns is immutable)
         None, python_class(), THREADS,
@@ -478,6 +517,14 @@ class Config:
     def origin(self, name: str) -> str:
         """Return where the value of the option *name* comes from: "default", "keyword", "the command line", ..."""
         return self._origins.get(name, DEFAULT)
+
+    def replace(self, **options: object) -> Config:
+        """Return a copy in which *options* have other values. Raises ConfigError."""
+        given: Given = {name: (getattr(self, name), origin) for name, origin in self._origins.items()}
+        given.update({name: (value, KEYWORD) for name, value in options.items()})
+        config = type(self).__new__(type(self))
+        config._settle(given)
+        return config
 
     def as_dict(self) -> dict[str, object]:
         """Return the values by name, as `Config` and `Server` take them."""

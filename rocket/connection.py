@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rocket.connection")
 
 RECEIVE_BYTES = 65536
+SMALL = 4096  # bytes: less than this is copied together with its neighbours while it is kept
 FLUSH_BYTES = 4 << 20  # what goes in one turn at most: a peer that takes it as fast as we send must not hold a thread
 NEVER = float("inf")
 
@@ -341,7 +342,7 @@ class Output:
         self.moved_at = time.monotonic()  # when the peer was last seen to take something
         self.unacknowledged: Optional[int] = None  # bytes of what went, when it was looked at last
         self._secure = secure  # TLS: the kernel cannot encrypt what sendfile(2) reads
-        self._parts: deque[Union[memoryview, _Range]] = deque()
+        self._parts: deque[Union[memoryview, bytearray, _Range]] = deque()
         self._held = 0  # bytes kept in memory
         self._spooled: Optional[_Spool] = None
 
@@ -358,7 +359,12 @@ class Output:
         if not self._to_disk(data):
             self._spooled = None
             self._held += len(data)
-            self._parts.append(memoryview(data))
+            if len(data) >= SMALL:
+                self._parts.append(memoryview(data))
+            elif self._parts and isinstance(last := self._parts[-1], bytearray) and len(last) < RECEIVE_BYTES:
+                last += data  # a block of its own would cost 150 bytes more than it holds
+            else:
+                self._parts.append(bytearray(data))
 
     def _to_disk(self, data: Union[bytes, memoryview]) -> bool:
         """Spool *data* if it is to be; False, and nothing done, if not, or if there is no room on the disk."""
@@ -435,7 +441,7 @@ class _Range:
 
     def send(self, sock: socket.socket, secure: bool) -> int:
         """Send some; return how many bytes. Raises OSError, also when the file has become shorter."""
-        if secure:
+        if secure or not hasattr(os, "sendfile"):  # OpenBSD and NetBSD have none
             sent = sock.send(os.pread(self.fd, min(self.count, RECEIVE_BYTES), self.offset)) if self.count else 0
         else:
             sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, FLUSH_BYTES)) if self.count else 0

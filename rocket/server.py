@@ -10,11 +10,13 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1, monitors, pools
 from rocket.config import Config, parse_address
+from rocket.errors import ConfigError
 from rocket.listener import Address, Listener, open_sockets
 from rocket.pools.controller import Controller
 from rocket.pools.threadpool import ThreadPool
@@ -51,10 +53,13 @@ class Server:
     """
 
     def __init__(self, app: Any, *, config: Optional[Config] = None, **options: Any) -> None:
-        if config is not None and options:
-            config = Config(**{**config.as_dict(), **options})
         self.app = app
-        self.config = config or Config(**options)
+        self.config = Config(**options) if config is None else config.replace(**options)
+        worker = self.config.worker
+        if worker is None and not callable(app):
+            raise ConfigError(f"the application is not callable: {app!r}")
+        if worker is not None and not issubclass(worker, Worker):
+            raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
         self._addresses = [Address(*parse_address(text)) for text in self.config.bind]
@@ -89,14 +94,17 @@ class Server:
         """
         with Signals() as signals:
             self._signals = signals
-            if self._running is None:
-                self.start()
-            on_ready()
-            number = signals.wait()
-            if number:
-                name, timeout = signal.Signals(number).name, self.config.graceful_timeout
-                log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
-                self.drain()
+            try:
+                if self._running is None:
+                    self.start()
+                on_ready()
+                number = signals.wait()
+                if number:
+                    name, timeout = signal.Signals(number).name, self.config.graceful_timeout
+                    log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
+                    self.drain()
+            finally:
+                self._signals = None
 
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Accept no more, close idle connections, finish requests in progress, then stop. Return whether all finished.
@@ -141,6 +149,35 @@ class Server:
     ) -> None:
         self.drain()
 
+    # ------------------------------------------------------------------ how many threads
+
+    @property
+    def scaling(self) -> ScalingPolicy:
+        """The policy. Assign a name, dotted path or object to exchange it, at any time; raises ConfigError."""
+        return self._policy
+
+    @scaling.setter
+    def scaling(self, scaling: Any) -> None:
+        policy = pools.load(scaling)
+        with self._state_lock:
+            self._policy = policy
+            self.config = self._changed(scaling=scaling)
+            if self._running is not None:
+                self._running.controller.policy = policy
+
+    def resize(self, min_threads: int, max_threads: int) -> None:
+        """Change the bounds of the number of threads, at any time. Any thread; raises ConfigError.
+
+        Threads that are too many finish their turns, and end after thread_idle_timeout.
+        """
+        with self._state_lock:
+            self.config = self._changed(min_threads=min_threads, max_threads=max_threads)
+            if self._running is not None:
+                self._running.controller.resize(min_threads, max_threads)
+
+    def _changed(self, **options: Any) -> Config:
+        return Config(**{**self.config.as_dict(), **options})
+
     # ------------------------------------------------------------------ what it tells
 
     @property
@@ -180,7 +217,10 @@ class Server:
         config = self.config
         lines = []
         if parts is not None:
-            lines.append("listening on " + ", ".join(self.urls))
+            everywhere = any(host in {"0.0.0.0", "::"} for host, _ in self.addresses)
+            lines.append(
+                "listening on " + ", ".join(self.urls) + (" (all addresses of the host)" if everywhere else "")
+            )
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
             lines.append(f"monitor {parts.monitor_name}: {why}")
             lines.append(f"at most {parts.max_connections} connections")
@@ -246,6 +286,8 @@ class _Parts:
             max_threads=config.max_threads,
             on_busy=self._ring,
             on_lost=self._close,
+            on_thread_start=config.on_thread_start,
+            on_thread_exit=config.on_thread_exit,
         )
         # A request whose body has stalled may hold a thread, but never all of them.
         self._early = threading.BoundedSemaphore(max(1, config.max_threads // 4))
@@ -267,6 +309,8 @@ class _Parts:
             queue_timeout=config.queue_timeout,
             max_queue=config.max_queue,
             on_overdue=self._turn_away,
+            memory_reserve=config.memory_reserve,
+            trusted=frozenset(pools.POLICIES.values()),
         )
         try:
             self._clerk = self._new_worker()  # sees to late connections, in the polling thread
@@ -376,6 +420,7 @@ class _Parts:
 
     def stats(self) -> dict[str, Any]:
         counts = self.pool.counts()
+        readings = self.controller.readings
         accepted = sum(listener.accepted for listener in self.listeners)
         connections = len(self._connections)
         return {
@@ -395,6 +440,8 @@ class _Parts:
             "turns": counts.finished,
             "monitor": self.monitor_name,
             "policy": type(self.controller.policy).__name__,
+            "reason": str(getattr(self.controller.policy, "reason", "")),
+            "readings": None if readings is None else asdict(readings),
         }
 
     # ------------------------------------------------------------------ the end

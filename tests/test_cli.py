@@ -133,6 +133,7 @@ def test_every_option_is_a_flag(tmp_path):
         "stream": None,
         "server_header": "x",
         "log_level": "error",
+        "memory_reserve": "0.1",
     }
     arguments = []
     for option in OPTIONS.values():
@@ -142,7 +143,7 @@ def test_every_option_is_a_flag(tmp_path):
     server = FakeServer()
     assert run("serve", *arguments, server=server).exit_code == 0
     origins = {name for name in OPTIONS if server.config.origin(name) == "the command line"}
-    assert origins == OPTIONS.keys() - {"worker"}
+    assert origins == OPTIONS.keys() - {"worker", "on_thread_start", "on_thread_exit"}
     assert (server.config.max_threads, server.config.dual_stack, server.config.bind) == (300, False, (":0",))
 
 

@@ -135,7 +135,7 @@ def test_max_threads_alone_pulls_the_default_of_min_threads_down():
 
 
 def test_min_threads_alone_does_not_push_max_threads_up():
-    assert refusal(min_threads=41).startswith("max_threads (40) is below min_threads (41) (the one from default")
+    assert refusal(min_threads=65).startswith("max_threads (64) is below min_threads (65) (the one from default")
 
 
 def test_a_config_is_immutable():
@@ -201,7 +201,7 @@ def test_the_constructor_reads_no_other_source(tmp_path, monkeypatch):
     (tmp_path / "rocket.toml").write_text("max_threads = 11")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROCKET_MAX_THREADS", "21")
-    assert Config().max_threads == 40
+    assert Config().max_threads == 64
 
 
 def test_a_list_in_the_environment_has_commas(tmp_path):

@@ -9,13 +9,32 @@ import math
 from typing import Any, Callable, Union
 
 from rocket.errors import ConfigError
+from rocket.pools.adaptive import AdaptivePolicy
 from rocket.pools.fixed import FixedPolicy
+from rocket.pools.load import LoadPolicy
 from rocket.pools.policy import Readings, ScalingPolicy
 from rocket.pools.queue import QueuePolicy
+from rocket.pools.stall import StallPolicy
 
-__all__ = ["POLICIES", "FixedPolicy", "QueuePolicy", "Readings", "ScalingPolicy", "load"]
+__all__ = [
+    "POLICIES",
+    "AdaptivePolicy",
+    "FixedPolicy",
+    "LoadPolicy",
+    "QueuePolicy",
+    "Readings",
+    "ScalingPolicy",
+    "StallPolicy",
+    "load",
+]
 
-POLICIES: dict[str, type[ScalingPolicy]] = {"fixed": FixedPolicy, "queue": QueuePolicy}
+POLICIES: dict[str, type[ScalingPolicy]] = {
+    "fixed": FixedPolicy,
+    "queue": QueuePolicy,
+    "load": LoadPolicy,
+    "stall": StallPolicy,
+    "adaptive": AdaptivePolicy,
+}
 
 
 def load(scaling: Union[str, ScalingPolicy, Callable[[], ScalingPolicy]]) -> ScalingPolicy:

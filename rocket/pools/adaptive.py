@@ -12,13 +12,12 @@ TARGET = 0.95  # of the CPU: growing stops here
 FULL = 0.98  # of the CPU: more threads only add switching. In between nothing changes
 AGE = 0.005  # s: what the head of the queue may wait before that means anything
 SHORTEST_STALL, LONGEST_STALL = 0.02, 0.25  # s
-STALL = 20  # mean turns: when nothing has moved for so long, it stalls
+STALL = 12  # mean turns: when nothing has moved for so long, it stalls
 WINDOW = 30.0  # s: shrinking goes to the peak in this time
 SHRINK_PAUSE = 1.0  # s
 THROTTLED = 0.05  # of the time: a quota that bites is a full CPU
 OTHERS = 0.2  # cores: used by threads outside of the pool
 ROBBED = 0.85  # cores: a process that computes all the time gets more on a quiet host
-UNDECIDED = ROBBED + 0.05
 CONTENDED = 0.8  # switch intervals that the controller is late: somebody always holds the GIL
 STARVED = 4  # switch intervals: adding threads would starve the controller
 FLOODED = 8  # switch intervals: cut faster
@@ -33,19 +32,21 @@ class AdaptivePolicy(ScalingPolicy):
 
     Above 0.98 of the CPU the goal falls by a tenth each 0.3 s, to the floor: the cores it can use plus
     *spare*, so that another request can be read while one computes. Requests that have been at it for more than a
-    second do not count. When nothing moves for 20 usual turns (within 20 to 250 ms) one worker more is let in, whatever
+    second do not count. When nothing moves for 12 usual turns (within 20 to 250 ms) one worker more is let in, whatever
     the CPU says. Nothing waits: shrink by a quarter of the surplus each second, to 1.25 of the peak in *window* s.
 
-    Every constant is a time or a ratio, and every mean knows dt, so it may be asked at any pace. Where
-    the process does not get the CPU it could use (neighbours), what it gets counts as all there is.
+    Every constant is a time or a ratio, and every mean knows dt, so it may be asked at any pace. Where workers
+    compute but neighbours take the CPU, they look as if they waited; then it does not grow (`_starved`).
     """
+
+    needs = frozenset({"throttled"})  # costs nothing where there is no quota
 
     def __init__(self, spare: int = 1, window: float = WINDOW) -> None:
         self.spare = spare
         self.window = window
         self._busy = self._used = self._late = 0.0  # means: workers, share of the CPU, s
         self._others = 0.0  # mean: cores that threads outside of the pool used
-        self._process = UNDECIDED  # mean: cores that the process got since somebody always has the GIL
+        self._process = ROBBED  # mean: cores that the process got since somebody always has the GIL
         self._turn = 0.01  # s, mean
         self._cut = self._grown = -math.inf  # monotonic s: the last cut, the last escape from a stall
         # (monotonic s, workers in use): the falling maxima of the window, highest first.
@@ -82,8 +83,8 @@ class AdaptivePolicy(ScalingPolicy):
         self._busy += weight * (r.busy_avg - self._busy)
         self._used += weight * (min(1.5, r.cpu / cap) - self._used)
         self._late += weight * (r.lateness - self._late)
-        contended = self._late > CONTENDED * r.switch
-        self._process = self._process + weight * (r.proc_cpu - self._process) if contended else UNDECIDED
+        contended = max(self._late, r.lateness) > CONTENDED * r.switch
+        self._process = self._process + weight * (r.proc_cpu - self._process) if contended else ROBBED
         self._others += weight * (max(0.0, r.proc_cpu - r.cpu) - self._others)
         if r.finished:
             self._turn += weight * (r.wall / r.finished - self._turn)
@@ -119,7 +120,7 @@ class AdaptivePolicy(ScalingPolicy):
         if waits and r.goal < room:
             self.reason = f"the CPU is full, {r.stuck} are at it for more than 1 s"
             return room
-        if r.goal > base and r.now - self._cut >= TAU:
+        if r.goal > base and not stalled and r.now - self._cut >= TAU:
             self._cut = r.now
             self.reason = f"the CPU is full: the workers use {self._used:.0%} of what they can"
             return max(base, int(r.goal * (0.75 if self._late > FLOODED * r.switch else 0.9)))
@@ -131,7 +132,7 @@ class AdaptivePolicy(ScalingPolicy):
         return r.goal
 
     def _when_waiting(self, r: Readings, floor: int, stalled: bool) -> int:
-        knee = max(floor, math.ceil((self._busy - r.stuck) * TARGET / max(self._used, 1e-3) + 0.75)) + r.stuck
+        knee = max(floor + 1, math.ceil((self._busy - r.stuck) * TARGET / max(self._used, 1e-3))) + r.stuck
         room = self._used < TARGET and not self._starved(r) and self._late < STARVED * r.switch
         if r.goal < knee and (room or r.goal < floor + r.stuck):
             self.reason = (

@@ -10,9 +10,9 @@
     mine = Workload("mine", lambda: poisson(250, request, seconds=20, seed=1))
     print(simulate(MyPolicy(), mine), best_fixed(mine), sep="\\n")
 
-The model: requests wait in one queue for as many workers as the goal allows. Their CPU phases share one core (the GIL) or
-*cpus* of them evenly, less what switching costs; their I/O phases only take time. The policy is asked at its
-pace, with exact readings; new threads come a millisecond later. There are no system calls, no hand-overs, and
+The model: requests wait in one queue for as many workers as the goal allows. Their CPU phases share one core (the
+GIL) or *cpus* of them evenly, less what switching costs; their I/O phases only take time. The policy is asked at
+its pace, with exact readings; new threads come a millisecond later. There are no system calls, no hand-overs, and
 clients that do not react to how they are served: compare policies by it, do not predict figures.
 """
 
@@ -156,7 +156,7 @@ def simulate(
 
     A policy keeps what it has learned: take a new one each time.
     """
-    return _Simulation(policy, workload, min_threads, max_threads, start or min_threads, name).run()
+    return _Simulation(policy, workload, (min_threads, max_threads), start or min_threads, name).run()
 
 
 def best_fixed(workload: Workload, sizes: Iterable[int] = SIZES) -> Result:
@@ -166,6 +166,32 @@ def best_fixed(workload: Workload, sizes: Iterable[int] = SIZES) -> Result:
     ]
     most = max(result.throughput for result in results)
     return min((r for r in results if r.throughput >= AS_GOOD * most), key=lambda result: result.latency(0.99))
+
+
+def table(best: Result, results: Sequence[Result]) -> str:
+    """Return a text that compares *results* with the *best* fixed size."""
+    rows = [("policy", "per s", "of best", "p50 ms", "p99 ms", "of best", "threads", "most", "changes", "left")]
+    for result in (best, *results):
+        p50, p99 = result.latency(0.5), result.latency(0.99)
+        rows.append(
+            (
+                result.policy,
+                f"{result.throughput:.0f}",
+                f"{result.throughput / best.throughput:.2f}" if best.latencies else "-",
+                f"{p50 * 1e3:.0f}",
+                f"{p99 * 1e3:.0f}",
+                f"{p99 / best.latency(0.99):.2f}",
+                f"{result.threads:.1f}",
+                f"{result.highest}",
+                f"{result.changes}",
+                f"{result.left}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
+        for row in rows
+    )
 
 
 class _Job:
@@ -205,10 +231,12 @@ class _Simulation:
     begins at service v ends at v + s, whatever comes and goes meanwhile. So an event costs O(log n).
     """
 
-    def __init__(self, policy: ScalingPolicy, workload: Workload, least: int, most: int, start: int, name: str) -> None:
+    def __init__(
+        self, policy: ScalingPolicy, workload: Workload, bounds: tuple[int, int], start: int, name: str
+    ) -> None:
         self.policy = policy
         self.load = workload
-        self.least, self.most = least, most
+        self.least, self.most = bounds
         self.now = 0.0
         self.goal = self.threads = start
         self.busy = 0
@@ -394,7 +422,7 @@ class _Simulation:
         )
 
     def _lateness(self) -> float:
-        """How late the controller wakes: each thread that computes keeps the GIL for a burst, or the switch interval."""
+        """How late the controller wakes: who computes keeps the GIL for a burst, or for the switch interval."""
         load = self.load
         n = len(self._computing)
         if not n and not load.hogs:

@@ -37,7 +37,7 @@ class StallPolicy(ScalingPolicy):
                 self._added = self._needed = r.now
                 self.reason = f"{r.queued} wait, the first for {r.oldest * 1e3:.0f} ms"
                 return r.goal + 1
-        elif not r.queued and r.now - self._needed > self.idle:
+        elif not r.queued and r.now - self._needed >= self.idle:
             self._needed = r.now - self.idle + 1.0
             self.reason = f"not all were busy for {self.idle:g} s"
             return r.goal - 1

@@ -21,7 +21,9 @@ import threading
 import time
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Callable, Optional, Protocol
+
+from rocket.pools.slot import HAS_CPU_CLOCKS, Counts, Slot
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -39,58 +41,13 @@ class Poll(Protocol):
     def __call__(self, *, block: bool) -> list[Connection]: ...
 
 
-class Slot:
-    """One thread of the pool, and what it is doing. Written by its thread alone, read by the controller."""
-
-    __slots__ = (
-        "blocked",
-        "connection",
-        "finished",
-        "idle_since",
-        "retired",
-        "serve",
-        "since",
-        "sleep",
-        "thread",
-        "told_of",
-        "wall",
-    )
-
-    def __init__(self, serve: Callable[[Connection], None]) -> None:
-        self.serve = serve
-        self.sleep = threading.Lock()  # held: whoever releases it wakes the thread
-        self.sleep.acquire()
-        self.thread: Optional[threading.Thread] = None
-        self.connection: Optional[Connection] = None  # being served
-        self.since = 0.0  # monotonic s: when its turn began
-        self.finished = 0  # turns
-        self.told_of = 0.0  # monotonic s: *since* of the turn whose stack was logged last; the controller's
-        self.wall = 0.0  # s, sum of the finished turns
-        self.blocked = False  # its turn does not count as running; written under the pool's lock
-        self.idle_since = 0.0  # monotonic s: written under the pool's lock
-        self.retired = False  # written under the pool's lock
-
-
-class Counts(NamedTuple):
-    """A moment's figures of the pool."""
-
-    threads: int
-    goal: int
-    awake: int
-    busy: int
-    stuck: int
-    queued: int
-    oldest: float  # s
-    finished: int  # turns, since the pool was made
-    wall: float  # s, of those and of the turns in progress
-
-
 class ThreadPool:
     """Serve ready connections with as many workers at a time as the goal allows.
 
     *make_worker* returns what a new thread calls with each connection; it must not raise. *poll* and
     *wakeup* are the reactor's. *on_busy* tells the controller that workers may be needed; *on_lost* gets a
-    connection that nobody will serve: its worker died, or it was queued after the end. Only the controller,
+    connection that nobody will serve: its worker died, or it was queued after the end. *on_thread_start* and
+    *on_thread_exit* are called in each worker's thread, before its first turn and after its last. Only the controller,
     or who starts the pool, calls `resize`: starting a thread blocks its caller for 10 ms beside one
     CPU-bound thread.
 
@@ -113,6 +70,8 @@ class ThreadPool:
         on_lost: Optional[Callable[[Connection], None]] = None,
         clock: Callable[[], float] = time.monotonic,
         start_thread: Callable[[threading.Thread], None] = threading.Thread.start,
+        on_thread_start: Optional[Callable[[], object]] = None,
+        on_thread_exit: Optional[Callable[[], object]] = None,
     ) -> None:
         self.min_threads = min_threads
         self.max_threads = max_threads
@@ -123,6 +82,8 @@ class ThreadPool:
         self._on_lost = on_lost or _close
         self._clock = clock
         self._start = start_thread
+        self._on_thread_start = on_thread_start
+        self._on_thread_exit = on_thread_exit
         self._queue: deque[Connection] = deque()  # the active queue; append and popleft are atomic
         self._lock = threading.Lock()
         self._goal = min_threads  # written by the controller under the lock
@@ -139,6 +100,7 @@ class ThreadPool:
         self._stopping = False
         self._past_finished = 0  # turns of threads that are gone; guarded by _lock
         self._past_wall = 0.0
+        self._past_cpu = 0.0
         self._unserved: list[Connection] = []  # what `stop` took out of the queue; of who stops the pool
         self._numbered = 0
         self._complained_at = -COMPLAIN  # monotonic s: about a poll that failed
@@ -217,19 +179,24 @@ class ThreadPool:
             finished, wall = self._past_finished, self._past_wall
             awake = self._awake
         busy = stuck = 0
+        turning = last_turn = 0.0
         for slot in slots:
             finished += slot.finished
             wall += slot.wall
             since = slot.since
+            last_turn = max(last_turn, since)
             if slot.connection is not None:
                 busy += 1
-                wall += max(0.0, now - since)
+                turning += max(0.0, now - since)
                 stuck += now - since > STUCK
         try:
             oldest = max(0.0, now - self._queue[0].since)
         except IndexError:
             oldest = 0.0
-        return Counts(len(slots), self._goal, awake, busy, stuck, len(self._queue), oldest, finished, wall)
+        queued = len(self._queue)
+        return Counts(
+            len(slots), self._goal, awake, busy, stuck, queued, oldest, finished, wall + turning, wall, last_turn
+        )
 
     @property
     def turns(self) -> int:
@@ -237,6 +204,24 @@ class ThreadPool:
         return sum(slot.finished for slot in self._slots)
 
     # ------------------------------------------------------------------ the controller's thread
+
+    def cpu_times(self, since: float) -> Optional[tuple[float, float]]:
+        """Return the seconds of CPU that the workers have used so far: all, and those of finished turns.
+
+        The second leaves out what turns that began before *since* (monotonic s) and still go on have used from then on.
+        None if the host has no CPU clocks of threads.
+        """
+        with self._lock:
+            slots = self._slots
+            used = done = self._past_cpu
+        for slot in slots:
+            began = slot.since
+            slot.look_at_cpu()
+            if slot.connection is None or began >= since:
+                slot.cpu_done = slot.cpu
+            used += slot.cpu
+            done += slot.cpu_done
+        return (used, done) if HAS_CPU_CLOCKS else None
 
     def start(self) -> None:
         """Start min_threads threads."""
@@ -391,6 +376,9 @@ class ThreadPool:
             )
             self._slots = [*self._slots, slot]
             self._awake += 1
+            if self._on_thread_start is not None:
+                slot.blocked = True  # by the hook: it may open a database connection, and the others are to go on
+                self._blocked += 1
         try:
             self._start(slot.thread)
         except (RuntimeError, MemoryError) as exc:
@@ -412,17 +400,21 @@ class ThreadPool:
         self._blocked = sum(other.blocked for other in self._slots)
         self._past_finished += slot.finished
         self._past_wall += slot.wall
+        self._past_cpu += slot.cpu
 
     def _main(self, slot: Slot) -> None:
         """What a worker's thread runs. If it dies, of an exception set from outside, nothing dies with it."""
         ident = threading.get_ident()
         self._current[ident] = slot
+        slot.find_cpu_clock()
         try:
+            _call_hook(self._on_thread_start)
             self._run(slot)
         except BaseException as exc:
             self._bury(slot, exc)
         finally:
             self._current.pop(ident, None)
+            _call_hook(self._on_thread_exit)
 
     def _bury(self, slot: Slot, exc: BaseException) -> None:
         """Undo what the thread of *slot*, which dies of *exc*, has taken on."""
@@ -476,17 +468,19 @@ class ThreadPool:
                 slot.blocked = False
                 self._blocked -= 1
             if self._stopping or slot.retired:
+                slot.look_at_cpu()
                 self._remove_locked(slot)
                 return -1
-            surplus = self._awake > self._goal or self._awake - self._blocked > self.width
-            if queue:
-                if not surplus and (self._budget > 0 or self._led is not None):
-                    return min(len(queue), max(1, self._budget))
-                if returned and self._awake <= self._goal:
-                    # One turn more before it sleeps: where handlers wait, the next one will wait again, and
-                    # sleeping and being woken for it costs 50 us (sleep10: 4,500 -> 5,600 requests/s).
-                    return 1
             led = self._led is not None
+            surplus = self._awake > self._goal or self._awake - self._blocked > self.width
+            if queue and not surplus and (self._budget > 0 or led):
+                return min(len(queue), max(1, self._budget))
+            if returned and self._awake <= self._goal:
+                # One turn more, or the lead, before it sleeps: where handlers wait, the next one will wait again,
+                # and sleeping and being woken for it costs 50 us (sleep10: 4,500 -> 5,600 requests/s).
+                if queue:
+                    return 1
+                surplus = surplus and led
             if surplus or led:
                 slot.idle_since = self._clock()
                 self._awake -= 1
@@ -532,6 +526,16 @@ class ThreadPool:
 
 def _close(connection: Connection) -> None:
     connection.close()
+
+
+def _call_hook(hook: Optional[Callable[[], object]]) -> None:
+    """Call a hook of the application's; what it raises must not cost a thread."""
+    if hook is None:
+        return
+    try:
+        hook()
+    except Exception:
+        log.exception("the hook %r failed", hook)
 
 
 def gil_enabled() -> bool:

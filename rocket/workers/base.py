@@ -101,6 +101,7 @@ class Worker:
             data = connection.buffer
         fields = self.new_fields(connection)
         scanned = connection.scanned
+        connection.request = ""
         head = read_head(data, fields, self._limits, scanned - 1 if scanned else 0)
         if head is None:
             return self._await_head(connection, data)
@@ -140,7 +141,12 @@ class Worker:
         report(logging.DEBUG, "%r: %s %s", connection, status, message)
         date, server = http1.http_date(time.time()), self.options.server_header
         retry_after = RETRY_AFTER if status == 503 else None
-        connection.write(http1.error_response(status, message, date, server, retry_after=retry_after))
+        head_only = connection.request.startswith("HEAD ") or (
+            not connection.request and connection.buffer.startswith(b"HEAD ")
+        )
+        connection.write(
+            http1.error_response(status, message, date, server, head_only=head_only, retry_after=retry_after)
+        )
         return LINGER
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:

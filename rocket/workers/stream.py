@@ -8,6 +8,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Optional
 
 from rocket import http1
+from rocket.connection import NEVER
 from rocket.errors import ApplicationError, ConnectionLost, ReadTimeout, RocketError
 from rocket.workers.after import CLOSE, LINGER, NEXT, After
 
@@ -48,12 +49,22 @@ class StreamedBody(io.BufferedReader):
     """``wsgi.input`` for a body that is still arriving: reading waits for the peer, and holds the thread.
 
     *collected* is what has come before. Raises ReadTimeout if nothing comes for body_timeout seconds, or
-    less than min_body_rate; ConnectionLost if the peer goes away; BadRequest if it breaks the protocol. Who
-    reads on after an error gets it again: there is never a body with a hole, or a short one that looks whole.
+    less than min_body_rate, or once it has waited for *patience* seconds in all; ConnectionLost if the peer
+    goes away; BadRequest if it breaks the protocol. Who reads on after an error gets it again: there is
+    never a body with a hole, or a short one that looks whole.
     """
 
-    def __init__(self, incoming: Incoming, connection: Connection, options: Options, collected: IO[bytes]) -> None:
+    def __init__(
+        self,
+        incoming: Incoming,
+        connection: Connection,
+        options: Options,
+        collected: IO[bytes],
+        *,
+        patience: float = NEVER,
+    ) -> None:
         self._source = _Source(incoming, connection, options, collected)
+        self._source.patience = patience
         super().__init__(self._source, 65536)
 
     def expect_continue(self, expected: bool) -> None:
@@ -81,6 +92,7 @@ class _Source(io.RawIOBase):
         self._collected = collected
         self._ready = b""
         self._received = 0  # bytes of the body
+        self.patience = NEVER  # s: how long it waits, all in all
         self._waited = 0.0  # s, for them; not the time that the application took
         # What each further read raises. Not the exception itself: its traceback would make a cycle.
         self._failed: Optional[tuple[type[RocketError], str]] = None
@@ -158,8 +170,11 @@ class _Source(io.RawIOBase):
         patience = self._timeout
         if self._min_rate:
             patience = min(patience, GRACE + self._received / self._min_rate - self._waited)
+        left = self.patience - self._waited
         began = time.monotonic()
-        if patience <= 0 or not self._connection.wait(writable=False, timeout=patience):
+        if min(patience, left) <= 0 or not self._connection.wait(writable=False, timeout=min(patience, left)):
+            if left < patience:
+                raise ReadTimeout(f"the rest of the body did not come within {self.patience:g} s")
             if patience < self._timeout:
                 raise ReadTimeout(f"the body came more slowly than {self._min_rate} bytes/s")
             raise ReadTimeout(f"nothing of the body came for {self._timeout:g} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import stat
 import sys
 import time
@@ -27,6 +28,7 @@ JOIN = 16384  # bytes: up to here copying a body behind its head is cheaper than
 JOIN_LIST = 1 << 18  # bytes: up to here the blocks of a list are sent as one; each send costs 5 us or more
 GIVEN_UP = 0.1  # s: a request that has waited for so long may have lost its client
 BODILESS = frozenset((204, 304))
+_LENGTH_LINE = re.compile("(?<=\r\n)content-length:[^\r]*\r\n", re.IGNORECASE)
 monotonic = time.monotonic
 thread_time = time.thread_time
 
@@ -83,7 +85,8 @@ class WSGIWorker(Worker):
         environ["wsgi.early_hints"] = response.early_hints
 
         start = monotonic()
-        if start - connection.since > GIVEN_UP:
+        # Not behind a pipelined request: a client must not make us read ahead.
+        if start - connection.since > GIVEN_UP and not connection.buffer:
             connection.fill()  # raises if the client has reset the connection; the request is not run, then
         waits = self._waits.get(path)
         if waits is None:
@@ -219,7 +222,11 @@ class Response:
         text, code, told, has_date, has_server, wants_close = head
         if wants_close:
             self._keep_alive = False
-        if self._method == "HEAD" or code in BODILESS:
+        if code == 205:  # RFC 9110, 15.3.6: no content, and it says so
+            self._left = 0
+            self._full = True
+            text = _LENGTH_LINE.sub("", text) + "Content-Length: 0\r\n"
+        elif self._method == "HEAD" or code in BODILESS:
             self._left = 0
             self._full = True
             # What a GET would get, if the application has made it. If not, nobody knows.
@@ -265,7 +272,7 @@ class Response:
         return data
 
     def _is_bodiless(self) -> bool:
-        return self._method == "HEAD" or (self._head is not None and self._head.code in BODILESS)
+        return self._method == "HEAD" or (self._head is not None and self._head.code in {204, 205, 304})
 
     def _send(self, data: bytes) -> None:
         """Send a block of the body; wait if the peer is slow and has more than enough to take."""
@@ -383,6 +390,8 @@ class Response:
         if self._begun:
             if self._left != 0:  # else the answer is whole
                 self._worker._discard(connection)
+                if self._left is None and not self._chunked:
+                    connection.reset_on_close()  # only its end tells the peer that all has come (RFC 9112, 6.3)
             return CLOSE
         server, date = self._worker.options.server_header, http1.http_date(time.time())
         head_only = self._method == "HEAD"

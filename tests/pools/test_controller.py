@@ -1,12 +1,14 @@
 """The controller: what it asks the policy, and that nothing a policy does stops it."""
 
+import threading
 import time
 
 import pytest
-from core_helpers import kill, until
+from core_helpers import PATIENCE, kill, until
 
 from rocket.pools.controller import STUCK, Controller
-from rocket.pools.threadpool import Counts
+from rocket.pools.readings import Sampler
+from rocket.pools.slot import Counts
 
 
 class FakePool:
@@ -19,8 +21,9 @@ class FakePool:
     def __init__(self, **figures):
         self.figures = {
             "threads": 4, "goal": 4, "awake": 1, "busy": 0, "stuck": 0, "queued": 0, "oldest": 0.0,
-            "finished": 0, "wall": 0.0, **figures,
+            "finished": 0, "wall": 0.0, "turn_wall": 0.0, "last_turn": 0.0, **figures,
         }  # fmt: skip
+        self.cpu = (0.0, 0.0)
         self.quiet = True
         self.turns = 0
         self.asleep_since = 0.0
@@ -39,16 +42,19 @@ class FakePool:
     def counts(self):
         return Counts(**self.figures)
 
-    def stacks(self, longer_than, *, once):
-        return [f"a stack older than {longer_than:g} s"] if once else []
+    def cpu_times(self, since):
+        return self.cpu
+
+    def stacks(self, longer_than=0.0, *, once=False):
+        return [f"a stack older than {longer_than:g} s"] if once or not longer_than else []
 
     def relieve(self, overstay):
         self.relieved += 1
 
     def resize(self, goal):
         self.resized.append(goal)
-        self.figures["goal"] = goal
-        return goal
+        self.figures["goal"] = max(self.min_threads, min(self.max_threads, goal))
+        return self.goal
 
     def retire(self, older_than):
         self.retired.append(older_than)
@@ -84,9 +90,30 @@ def clock():
     return Clock()
 
 
-def make(policy, clock, **figures):
+class Host:
+    """Files of a host with two CPUs and, of its memory, *free* per cent."""
+
+    def __init__(self, free=50):
+        self.free = free
+
+    def __call__(self, path):
+        if path == "/proc/meminfo":
+            return f"MemTotal:       100000 kB\nMemAvailable:   {self.free * 1000} kB\n"
+        return ""
+
+
+def make(policy, clock, host=None, memory_reserve=0.0, **figures):
     pool = FakePool(**figures)
-    return Controller(pool, policy, clock=clock), pool
+    controller = Controller(
+        pool,
+        policy,
+        clock=clock,
+        process_clock=lambda: pool.cpu[0],
+        trusted=frozenset({Answer}),
+        memory_reserve=memory_reserve,
+        sampler=Sampler(host or Host()),
+    )
+    return controller, pool
 
 
 def test_policy_is_asked_once_an_interval(clock):
@@ -113,13 +140,18 @@ def test_policy_is_asked_more_often_while_work_waits(clock):
 def test_readings_are_differences(clock):
     policy = Answer(4)
     controller, pool = make(policy, clock, finished=100, wall=10.0)
-    pool.figures.update(finished=150, wall=10.5, busy=3, queued=2)
+    pool.figures.update(finished=150, wall=10.5, turn_wall=0.4, busy=3, queued=2, last_turn=100.3)
+    pool.cpu = (0.2, 0.1)
     clock.now += 0.5
     controller._tend()
     (readings,) = policy.asked
     assert (readings.finished, readings.started, readings.arrived) == (50, 53, 55)
-    assert readings.wall == pytest.approx(0.5)
+    assert readings.wall == pytest.approx(0.4)
     assert readings.busy_avg == pytest.approx(1.0)
+    assert readings.cpu == readings.proc_cpu == pytest.approx(0.4)
+    assert readings.turn_cpu == pytest.approx(0.1)
+    assert readings.since_start == pytest.approx(0.2)
+    assert readings.mem_free is readings.host_cpu is None
     assert (readings.busy, readings.busy_max, readings.min, readings.max) == (3, 3, 2, 10)
 
 
@@ -140,9 +172,136 @@ def test_another_policy_is_heard_at_once(clock):
     clock.now += 1
     controller._tend()
     controller.policy = Answer(9)
-    clock.now += 1
     controller._tend()
     assert pool.resized == [9]
+
+
+def test_new_bounds_hold_at_once(clock):
+    controller, pool = make(Answer(9), clock, goal=9)
+    controller.resize(1, 5)
+    controller._tend()
+    assert (pool.min_threads, pool.max_threads, pool.goal) == (1, 5, 5)
+    controller.resize(7, 8)
+    controller._tend()
+    assert pool.goal == 7
+
+
+def test_sleeping_guard_hears_of_another_policy():
+    pool = FakePool(goal=2, threads=2)
+    controller = Controller(pool, Answer(2), trusted=frozenset({Answer}))
+    controller.start()
+    until(lambda: controller._asleep)
+    controller.policy = Answer(5)
+    until(lambda: pool.goal == 5)
+    controller.stop()
+
+
+# ---------------------------------------------------------------------- policies that take their time
+
+
+class Slow:
+    """A policy of somebody else's, which answers when it is told to."""
+
+    def __init__(self):
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+
+    def target(self, readings):
+        self.asked.set()
+        assert self.go_on.wait(PATIENCE)
+        return 7
+
+
+def test_policy_that_sleeps_holds_nobody_up_and_is_named_once(clock, caplog):
+    policy = Slow()
+    controller, pool = make(policy, clock)
+    for _ in range(5):
+        clock.now += 1.0
+        controller._tend()
+    pool.quiet = False
+    controller._look()
+    controller._look()
+    assert pool.relieved
+    assert pool.resized == []
+    assert len([line for line in caplog.messages if "has not answered" in line]) == 1
+    policy.go_on.set()
+    until(lambda: controller._tend() or pool.resized == [7])
+    controller.stop()
+
+
+def test_answer_of_a_policy_that_was_exchanged_is_not_heard(clock):
+    policy = Slow()
+    controller, pool = make(policy, clock)
+    clock.now += 1.0
+    controller._tend()
+    assert policy.asked.wait(PATIENCE)
+    controller.policy = Answer(3)
+    policy.go_on.set()
+    until(lambda: controller._tend() or pool.resized)
+    assert pool.resized == [3]
+    controller.stop()
+
+
+def test_policy_of_somebody_elses_may_raise(clock, caplog):
+    class Broken:
+        def target(self, readings):
+            raise SystemExit(3)
+
+    controller, pool = make(Broken(), clock)
+    clock.now += 1.0
+    until(lambda: controller._tend() or "stays at 4" in caplog.text)
+    assert pool.resized == []
+    controller.stop()
+
+
+# ---------------------------------------------------------------------- memory
+
+
+def test_goal_falls_while_memory_is_short_and_not_below_the_minimum(clock, caplog):
+    controller, pool = make(Answer(10), clock, Host(free=4), memory_reserve=0.05, goal=10, threads=10)
+    caplog.set_level("INFO", "rocket.pool")
+    goals = []
+    for _ in range(48):
+        clock.now += 0.25
+        controller._tend()
+        goals.append(pool.goal)
+    assert goals[0] == 9
+    assert goals == sorted(goals, reverse=True)
+    assert goals[-1] == 2
+    assert "4.0% of the memory is free, less than 5.0%" in caplog.text
+
+
+def test_goal_grows_again_when_there_is_memory(clock):
+    host = Host(free=4)
+    controller, pool = make(Answer(10), clock, host, memory_reserve=0.05, goal=6)
+    clock.now += 1.0
+    controller._tend()
+    assert pool.goal == 5
+    host.free = 20
+    clock.now += 1.1
+    controller._tend()
+    assert pool.goal == 10
+
+
+def test_memory_is_not_looked_at_if_the_guard_is_off(clock):
+    looked_at = []
+    controller, _ = make(Answer(4), clock, lambda path: looked_at.append(path) or "")
+    clock.now += 1.0
+    controller._tend()
+    assert "/proc/meminfo" not in looked_at
+
+
+def test_policy_gets_the_dear_readings_that_it_names(clock):
+    policy = Answer(4)
+    policy.needs = {"mem_free", "of_its_own"}
+    controller, _ = make(policy, clock, Host(free=30))
+    clock.now += 1.0
+    controller._tend()
+    assert policy.asked[0].mem_free == pytest.approx(0.3)
+    policy.needs = 3
+    clock.now += 1.0
+    controller._tend()
+    assert policy.asked[1].mem_free is None
 
 
 @pytest.mark.parametrize("interval", [None, 0, -1, "soon", float("nan"), float("inf"), True])

@@ -1,6 +1,7 @@
 """The leader/followers pool, over a source of events that says what it is asked."""
 
 import threading
+import time
 
 import pytest
 from core_helpers import PATIENCE, kill, until
@@ -375,6 +376,120 @@ def test_no_thread_is_retired_that_the_goal_needs():
     with Pool(3, guard=False, clock=lambda: now[0]) as p:
         now[0] += 1000
         assert not p.pool.retire(10)
+
+
+# ---------------------------------------------------------------------- the threads' hooks and clocks
+
+
+def test_hooks_are_called_in_each_thread_before_and_after_its_turns():
+    begun, ended, served = [], [], []
+
+    with Pool(
+        3,
+        on_thread_start=lambda: begun.append(threading.current_thread()),
+        on_thread_exit=lambda: ended.append(threading.current_thread()),
+    ) as p:
+        until(lambda: len(begun) == 3)
+        item = Item(work=lambda item: served.append(threading.current_thread() in begun))
+        p.source.bring(item)
+        wait(item)
+        assert served == [True]
+        assert ended == []
+        threads = p.pool.threads
+    assert sorted(map(id, begun)) == sorted(map(id, ended)) == sorted(map(id, threads))
+
+
+def test_hook_that_fails_costs_no_thread(caplog):
+    def fail():
+        raise ValueError("oops")
+
+    with Pool(2, on_thread_start=fail, on_thread_exit=fail) as p:
+        item = Item()
+        p.source.bring(item)
+        wait(item)
+        threads = p.pool.threads
+    assert not any(thread.is_alive() for thread in threads)
+    assert caplog.text.count("ValueError: oops") == 4
+
+
+def test_hook_that_takes_long_holds_up_nobody_else():
+    """A new thread that opens its database connection does not count as one that runs."""
+    first, go_on = threading.Event(), threading.Event()
+
+    def connect():
+        if first.is_set():
+            assert go_on.wait(PATIENCE)
+        first.set()
+
+    with Pool(1, maximum=3, guard=False, on_thread_start=connect) as p:
+        p.pool.resize(3)  # two that are at it for long
+        items = [Item(n) for n in range(20)]
+        for item in items:
+            p.source.bring(item)
+            wait(item)
+        assert {item.served_by[0] for item in items} == {p.pool.threads[0]}
+        go_on.set()
+        p.settle()
+        assert p.pool._blocked == 0
+
+
+def test_hook_is_called_when_a_thread_is_retired():
+    ended = []
+    with Pool(1, maximum=2, guard=False, on_thread_exit=lambda: ended.append(threading.current_thread())) as p:
+        p.pool.resize(2)
+        p.settle()
+        p.pool.resize(1)
+        assert p.pool.retire(0.0)
+        until(lambda: len(ended) == 1)
+
+
+def test_cpu_time_of_the_workers_is_known_also_of_those_that_are_gone():
+    def compute(item):
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    with Pool(1, maximum=2, guard=False) as p:
+        p.pool.resize(2)
+        item = Item(work=compute)
+        p.source.bring(item)
+        wait(item)
+        p.settle()
+        before = p.pool.cpu_times(0.0)
+        assert before is not None
+        assert 0.02 <= before[1] <= before[0]
+        p.pool.resize(1)
+        assert p.pool.retire(0.0)
+        until(lambda: len(p.pool.threads) == 1)
+        assert p.pool.cpu_times(0.0)[0] >= before[0]
+
+
+def test_cpu_time_of_a_turn_counts_as_finished_once_it_is():
+    with Pool(1) as p:
+        stuck = Stuck()
+        item = Item(work=stuck)
+        p.source.bring(item)
+        assert stuck.begun.wait(PATIENCE)
+        since = p.pool.counts().last_turn
+        p.pool.cpu_times(since)  # it has just begun
+        done = p.pool.cpu_times(since + 1e-6)[1]
+        assert p.pool.cpu_times(since + 1e-6)[1] == done
+        stuck.release.set()
+        wait(item)
+        p.settle()
+        assert p.pool.cpu_times(since + 1e-6)[1] > done
+
+
+def test_counts_tell_when_something_moved():
+    with Pool(1) as p:
+        before = p.pool.counts()
+        item = Item()
+        p.source.bring(item)
+        wait(item)
+        p.settle()
+        after = p.pool.counts()
+        assert after.last_turn > before.last_turn
+        assert after.turn_wall > before.turn_wall
 
 
 # ---------------------------------------------------------------------- faults
