@@ -302,3 +302,14 @@ def test_the_worker_class_comes_from_python_only(tmp_path, source):
         (tmp_path / "rocket.toml").write_text("worker = 'a.b:C'")
     with pytest.raises(ConfigError, match=r"^worker can be given from Python only \(from "):
         load(tmp_path, environ={"ROCKET_WORKER": "a.b:C"} if source == "environ" else {})
+
+
+def test_addresses_may_stand_in_one_item_with_commas():
+    assert Config(bind=["127.0.0.1:1,[::1]:2", ":3"]).bind == ("127.0.0.1:1", "[::1]:2", ":3")
+
+
+def test_replace_keeps_what_was_given_and_where():
+    config = Config(keep_alive=7).replace(max_threads=1)
+    assert (config.keep_alive, config.max_threads, config.min_threads) == (7.0, 1, 1)
+    assert config.origin("keep_alive") == "keyword"
+    assert config.origin("backlog") == "default"

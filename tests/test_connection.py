@@ -459,3 +459,11 @@ def test_shutdown_ends_our_direction_only(make_connection):
     assert peer.recv(10) == b""
     peer.send(b"x")
     assert connection.fill()
+
+
+def test_small_pieces_are_kept_together():
+    output = Output(memory=1 << 20, spool=0)
+    for _ in range(100_000):
+        output.add(b"x")
+    assert len(output._parts) == 2
+    assert output.size == 100_000

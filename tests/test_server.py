@@ -625,3 +625,31 @@ def test_start_that_fails_leaves_nothing_behind():
         start()
     assert descriptors() <= before
     assert rocket_threads() == []
+
+
+def test_application_that_is_not_callable_is_refused():
+    with pytest.raises(ConfigError, match="42"):
+        Server(42)
+    with pytest.raises(ConfigError, match="int is not a subclass"):
+        Server(None, worker=int)
+
+
+def test_answer_that_breaks_is_reset_if_only_its_end_tells_that_it_is_whole():
+    def breaks(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"some of it"
+        raise ValueError("on purpose")
+
+    with Server(breaks, bind="127.0.0.1:0") as server, socket.create_connection(server.addresses[0]) as client:
+        client.settimeout(PATIENCE)
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_drain_waits_again_after_a_stop_by_two_signals(serve, app):
+    server = Server(app, bind="127.0.0.1:0")
+    server._signals = None  # as serve_forever leaves it
+    server.serve_forever(server.stop)
+    assert server._signals is None
+    assert not server._in_a_hurry()

@@ -743,3 +743,28 @@ def test_nothing_of_a_request_is_left_after_it(stand, options, fails):
         gc.enable()
         logger.disabled = False
     assert tested.connection.buffer == b""
+
+
+def test_a_pipelining_client_does_not_make_us_read_ahead(stand):
+    tested = stand(answering([b"x"], ("Content-Length", "1")))
+    tested.send(GET * 3)
+    for _ in range(2):
+        tested.turn()
+        tested.send(GET * 10)  # meanwhile more has come
+        tested.connection.since -= 10  # and this one has waited for long
+    assert tested.connection.buffer == GET
+
+
+def test_205_has_no_content_and_says_so(stand):
+    answer = stand(answering([b"body"], ("Content-Length", "4"), status="205 Reset Content")).ask(GET)
+    assert answer.status == 205
+    assert answer.headers.get_all("Content-Length") == ["0"]
+    assert answer.body == b""
+
+
+def test_a_refused_head_request_gets_no_content(stand):
+    answer = stand(answering()).ask(b"HEAD / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n")
+    assert answer.status == 417
+    assert answer.body == b""
+    assert stand(answering()).ask(b"HEAD /%00 HTTP/1.1\r\nHost: x\r\n\r\n").body == b""
+    assert stand(answering()).ask(b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n").body
