@@ -361,7 +361,8 @@ class _Parts:
         return len(self._connections) >= self.max_connections
 
     def _congested(self) -> bool:
-        return self.pool.queued >= self._config.max_queue
+        # If nothing moves, new clients are let in, and told so with a 503: the queue would not get shorter.
+        return self.pool.queued >= self._config.max_queue and not self.controller.stalled
 
     def _make_room(self) -> None:
         """Let the oldest idle connections go."""

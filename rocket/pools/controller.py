@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rocket.pool")
 
+NEVER = float("inf")
 LOOK = 0.002  # s: between two looks of the guard while work may wait
 LONGEST_LOOK = 0.016  # s: the same, where the GIL or the CPUs are full
 QUIET_LOOKS = 8  # looks without waiting work before the guard goes to sleep
@@ -93,6 +94,7 @@ class Controller:
         self._journal = Journal()
         self._seen_turns = 0
         self._stalled = False  # at the last look
+        self._still_since = NEVER  # monotonic s: since when nothing has been finished though work waits
         self._last_late = 0.0  # s: how late it woke from the last wait
         self._busy_max = 0
         self._asked_at = clock()
@@ -145,6 +147,11 @@ class Controller:
     def wake(self) -> None:
         """Look, whatever the guard is at. Any thread."""
         self._release_bell()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has been finished for some time though work waits. Any thread; a moment's figure."""
+        return self._clock() - self._still_since > TURN_AWAY_PAUSE
 
     def ring(self) -> None:
         """Say that there is work. Any thread; cheap when the guard is awake."""
@@ -236,10 +243,15 @@ class Controller:
         if not stalled:
             self._nap = 0.0
         if self.pool.quiet:
+            self._still_since = NEVER
             return False
         if stalled and (self._stalled or self._last_late < LOOK):
             self.pool.relieve(LOOK)
         self._stalled = stalled
+        if not stalled:
+            self._still_since = NEVER
+        elif self._still_since == NEVER:
+            self._still_since = self._clock()
         self._turn_away(stalled=stalled)
         return True
 
