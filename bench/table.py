@@ -183,7 +183,8 @@ def _cpu():
 
 def load():
     """Return the results that there are, by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    return {name: result for name, result in found.items() if "environment" in result}  # policies.json is another script's
 
 
 def tables(results):
