@@ -183,8 +183,9 @@ def _cpu():
 
 def load():
     """Return the results that there are, by name."""
+    # policies.json is another script's.
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    return {name: result for name, result in found.items() if "environment" in result}  # policies.json is another script's
+    return {name: result for name, result in found.items() if "environment" in result}
 
 
 def tables(results):
