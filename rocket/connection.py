@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rocket.connection")
 
 RECEIVE_BYTES = 65536
+LOOKS = 4  # at a peer that takes nothing, within the time that it is given
 SMALL = 4096  # bytes: less than this is copied together with its neighbours while it is kept
 FLUSH_BYTES = 4 << 20  # what goes in one turn at most: a peer that takes it as fast as we send must not hold a thread
 NEVER = float("inf")
@@ -267,7 +268,7 @@ class Connection:
     def drain_output(self, timeout: float) -> None:
         """Block until the peer has taken all that is kept. Raises WriteTimeout after *timeout* s without progress."""
         while not self.flush():
-            if not self.wait(writable=True, timeout=timeout / 4) and self.stands_still() > timeout:
+            if not self.wait(writable=True, timeout=timeout / LOOKS) and self.stands_still() > timeout:
                 self.reset_on_close()
                 raise WriteTimeout(f"the peer took nothing for {timeout:g} s")
 

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Callable, Optional
 
+from rocket.connection import NEVER
 from rocket.pools.advice import Advice, Adviser, consult
 from rocket.pools.journal import Journal
 from rocket.pools.policy import DEAR, Readings
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rocket.pool")
 
-NEVER = float("inf")
 LOOK = 0.002  # s: between two looks of the guard while work may wait
 LONGEST_LOOK = 0.016  # s: the same, where the GIL or the CPUs are full
 QUIET_LOOKS = 8  # looks without waiting work before the guard goes to sleep

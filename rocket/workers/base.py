@@ -14,12 +14,13 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
+from rocket.connection import LOOKS
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.report import report
 from rocket.workers.stream import Incoming, StreamedBody
-from rocket.workers.tasks import FLUSH, LOOKS, BodyTask, DrainTask, FlushTask
+from rocket.workers.tasks import FLUSH, BodyTask, DrainTask, FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection

@@ -11,7 +11,7 @@ from io import BufferedRandom, BytesIO
 from typing import IO, TYPE_CHECKING, Any, Optional, Protocol
 
 from rocket import http1
-from rocket.connection import NEVER
+from rocket.connection import LOOKS, NEVER
 from rocket.errors import ConnectionLost, WriteTimeout
 from rocket.workers.after import CLOSE, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.report import report
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DRAIN_BYTES = 1 << 20  # what is read and dropped after an answer that ends the connection
 READS = 16  # receives of a body in one turn: then it is the others' turn
-LOOKS = 4  # at a peer that takes nothing, within write_timeout
 PATIENCE = 1.0  # s: when a body has stalled for so long, the application may begin without the rest
 
 

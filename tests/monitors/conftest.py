@@ -2,7 +2,6 @@
 
 import selectors
 import socket
-import sys
 import threading
 from functools import partial
 
@@ -89,12 +88,3 @@ def tcp_pair():
     ours.setblocking(False)
     with ours, theirs:
         yield ours, theirs
-
-
-@pytest.fixture
-def hasty_threads():
-    """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
