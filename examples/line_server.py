@@ -54,7 +54,7 @@ class LineWorker(Worker):
         if line is None:
             if not begun:  # counted from the first byte: one byte now and then does not prolong it
                 connection.deadline = time.monotonic() + self.line_timeout
-            return After.READ
+            return After.READ_MORE
         if not line:
             return After.CLOSE  # the peer has said all
         connection.requests += 1

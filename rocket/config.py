@@ -461,7 +461,7 @@ class Config:
         "An idle connection is kept for the next request this long; it costs a descriptor, no thread. Choose more than "
         "the proxy in front does, or it meets closed connections. 0 closes after each response.",
     )
-    linger: float = option(
+    park_delay: float = option(
         0.0, seconds(), TIMEOUTS,
         "A worker waits this long for a connection's next request before it parks the connection. "
         "Saves a system call for quick clients, and occupies a thread meanwhile.",

@@ -559,7 +559,7 @@ def _worker_options(config: Config) -> Options:
         body_timeout=config.body_timeout,
         write_timeout=config.write_timeout,
         keep_alive=config.keep_alive,
-        linger=config.linger,
+        park_delay=config.park_delay,
         lingering_time=config.lingering_time,
         body_buffer=config.body_buffer,
         min_body_rate=config.min_body_rate,

@@ -9,8 +9,8 @@ class After(enum.Enum):
     """What becomes of the connection after a turn."""
 
     NEXT = "wait for the next message"
-    READ = "wait until the peer has sent more of this one, or connection.deadline"
-    WRITE = "wait until the peer has taken more of the answer, or connection.deadline"
+    READ_MORE = "wait until the peer has sent more of this one, or connection.deadline"
+    WRITE_MORE = "wait until the peer has taken more of the answer, or connection.deadline"
     CLOSE = "close, once all was taken"
     LINGER = "close, but let the peer read the answer first: it may still be sending"
     DETACH = "the socket belongs to somebody else now"

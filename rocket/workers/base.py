@@ -60,7 +60,7 @@ class Options:
     body_timeout: float = 30.0
     write_timeout: float = 30.0
     keep_alive: float = 75.0
-    linger: float = 0.0
+    park_delay: float = 0.0
     lingering_time: float = 2.0
     body_buffer: int = 1 << 20
     min_body_rate: int = 240
@@ -87,7 +87,7 @@ class Worker:
         self._clock = time.monotonic
         self._limits = options.limits
         self._keep_alive = options.keep_alive
-        self._linger = options.linger
+        self._park_delay = options.park_delay
 
     # ------------------------------------------------------------------ to override
 
@@ -162,7 +162,7 @@ class Worker:
             task = connection.task
             after = self.serve(connection) if task is None else task.step(self, connection)
             # The usual end: the answer went, and nothing else has come.
-            if after is NEXT and not connection.buffer and connection.idle and not (self.draining or self._linger):
+            if after is NEXT and not connection.buffer and connection.idle and not (self.draining or self._park_delay):
                 self._park(connection, READ, self._clock() + self._keep_alive)
                 return
         except BaseException as exc:
@@ -219,7 +219,7 @@ class Worker:
         """Whether to wait for another request of *connection*."""
         if connection.eof or self.draining:
             return False
-        return not self.options.linger or not connection.wait(writable=False, timeout=self.options.linger)
+        return not self.options.park_delay or not connection.wait(writable=False, timeout=self.options.park_delay)
 
     def _go_on(self, connection: Connection, after: After) -> None:
         """Hand *connection* over. The last thing that is done with it in a turn."""
@@ -263,7 +263,7 @@ class Worker:
             self.services.close(connection)
         else:
             connection.task = None
-            self.services.submit(connection)  # linger: the next request is there
+            self.services.submit(connection)  # park_delay: the next request is there
 
     @staticmethod
     def _may_be_sending(connection: Connection) -> bool:

@@ -129,8 +129,8 @@ class Scripted(Worker):
     ("after", "did"),
     [
         (After.NEXT, "read"),
-        (After.READ, "read"),
-        (After.WRITE, "write"),
+        (After.READ_MORE, "read"),
+        (After.WRITE_MORE, "write"),
         (After.CLOSE, "close"),
         (After.LINGER, "read"),
         (After.DETACH, "detach"),
@@ -141,7 +141,7 @@ def test_each_after_does_as_it_says(stand, after, did):
 
 
 @pytest.mark.parametrize(
-    ("after", "did"), [(After.NEXT, "read"), (After.READ, "read"), (After.CLOSE, "close"), (After.LINGER, "read")]
+    ("after", "did"), [(After.NEXT, "read"), (After.READ_MORE, "read"), (After.CLOSE, "close"), (After.LINGER, "read")]
 )
 def test_what_the_peer_does_not_take_goes_first(slow_reader, after, did):
     tested = slow_reader([(b"x" * 100000, after), (b"next", After.CLOSE)], worker=Scripted)
@@ -150,7 +150,7 @@ def test_what_the_peer_does_not_take_goes_first(slow_reader, after, did):
     assert tested.deadlines == [soon(30 / 4)]  # four looks within write_timeout
     assert tested.read_all() == b"x" * 100000
     assert tested.did[-1] == did
-    if after is After.READ:
+    if after is After.READ_MORE:
         assert tested.deadlines[-1] == 1234.0
         assert tested.connection.task is None
         assert tested.turn() == "close"
@@ -216,8 +216,8 @@ def test_a_half_closed_client_gets_all_answers_and_then_the_end(stand):
     assert tested.received().count(b"200 OK") == 2
 
 
-def test_a_worker_that_lingers_serves_the_next_request_without_parking(stand):
-    tested = stand(OK, linger=5)
+def test_a_worker_that_delays_parking_serves_the_next_request_without_parking(stand):
+    tested = stand(OK, park_delay=5)
     tested.send(GET)
     more = threading.Timer(0.01, tested.send, [GET])
     more.start()
@@ -225,8 +225,8 @@ def test_a_worker_that_lingers_serves_the_next_request_without_parking(stand):
     more.join()
 
 
-def test_a_worker_lingers_no_longer_than_it_is_told(stand):
-    assert stand(OK, linger=0.001).ask(GET).body == b"ok"
+def test_a_worker_delays_parking_no_longer_than_it_is_told(stand):
+    assert stand(OK, park_delay=0.001).ask(GET).body == b"ok"
 
 
 @pytest.mark.parametrize("after", [None, "close", 3])
@@ -310,7 +310,7 @@ class LineWorker(Worker):
         line = connection.readline(10)
         if line is None:
             connection.deadline = 77.0
-            return After.READ
+            return After.READ_MORE
         if not line:
             return After.CLOSE
         if not line.endswith(b"\n"):
