@@ -46,6 +46,12 @@ def refused():
 
 def names_forgotten():
     head._NAMES.clear()
+    lines_forgotten()
+
+
+def lines_forgotten():
+    head._LINES.clear()
+    head._REQUESTS.clear()
     http1.read_head(BROWSER, {}, LIMITS)
 
 
@@ -53,7 +59,8 @@ ROWS = [
     ("read_head, wrk's request (1 field)", lambda: http1.read_head(WRK, {}, LIMITS)),
     ("the same into a copy of 16 base keys", lambda: http1.read_head(WRK, BASE.copy(), LIMITS)),
     ("read_head, a browser's request (8 fields)", lambda: http1.read_head(BROWSER, {}, LIMITS)),
-    ("- the same, every field name seen for the first time", names_forgotten),
+    ("- the same, every line seen for the first time", lines_forgotten),
+    ("- the same, every field name, too", names_forgotten),
     ("read_head, POST with Content-Length", lambda: http1.read_head(POST, {}, LIMITS)),
     ("read_head, POST, chunked, Connection: close", lambda: http1.read_head(CHUNKED, {}, LIMITS)),
     ("read_head, incomplete (find only)", lambda: http1.read_head(BROWSER[:-2], {}, LIMITS, 360)),

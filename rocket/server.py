@@ -22,7 +22,7 @@ from rocket.pools.controller import Controller
 from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
 from rocket.signals import Signals
-from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
+from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
@@ -276,6 +276,7 @@ class _Parts:
         self._reactor = Reactor(monitor, on_expire=self._expire, on_fail=self._close)
         self._options = _worker_options(config)
         self._routes = Routes()
+        self._heads = HeadCache()
         self._worker_class: Any = config.worker or WSGIWorker
         self._app = app
         self.pool = ThreadPool(
@@ -409,7 +410,7 @@ class _Parts:
 
     def _new_worker(self) -> Worker:
         made = (
-            WSGIWorker(self._app, self._services, self._options, self._routes)
+            WSGIWorker(self._app, self._services, self._options, self._routes, self._heads)
             if self._worker_class is WSGIWorker
             else self._worker_class(self._app, self._services, self._options)
         )

@@ -1,7 +1,8 @@
 """Request heads: the request line and the field lines (RFC 9112, sections 2 to 6).
 
-A head that is right is read by one regular expression and one loop. A head that is wrong, or not all there, goes to
-`check_partial`, line by line: only that says what is wrong. Both are built from the same pieces of `grammar`.
+A head that is right is read in one loop over its lines. What clients send again and again, most of their lines, is
+remembered: a look-up is all that such a line costs. A head that is wrong, or not all there, goes to `check_partial`,
+line by line: only that says what is wrong. Both are built from the same pieces of `grammar`.
 """
 
 from __future__ import annotations
@@ -36,13 +37,29 @@ class Head(NamedTuple):
     expects_continue: bool  # the client may be waiting for a 100 before it sends the body
 
 
-_head = re.compile(f"{REQUEST_LINE}(?:\r\n({FIELD}(?:\r\n{FIELD})*))?").fullmatch
+_request = re.compile(REQUEST_LINE).fullmatch
+_good_field = re.compile(FIELD).fullmatch
 _new_head = tuple.__new__  # 0.1 us less than Head(...) (bench/parse.py)
 
 # Field name as sent -> key in a CGI environment. Filled by any thread; look-up, store and clear() are atomic.
 _NAMES: dict[str, str] = {}
 _NAMES_SIZE = 1024
 _NAMES_LENGTH = 64
+# Field line -> its key and value. Only fields that say the same in request after request, and hold no secret.
+_LINES: dict[str, tuple[str, str]] = {}
+_LINES_SIZE = 1024
+_REPEATED = frozenset(
+    f"HTTP_{name}"
+    for name in """
+    ACCEPT ACCEPT_CHARSET ACCEPT_ENCODING ACCEPT_LANGUAGE CACHE_CONTROL CONNECTION DNT HOST ORIGIN PRAGMA PRIORITY
+    SEC_CH_UA SEC_CH_UA_MOBILE SEC_CH_UA_PLATFORM SEC_FETCH_DEST SEC_FETCH_MODE SEC_FETCH_SITE SEC_FETCH_USER SEC_GPC TE
+    UPGRADE_INSECURE_REQUESTS USER_AGENT VIA X_FORWARDED_HOST X_FORWARDED_PORT X_FORWARDED_PROTO X_REQUESTED_WITH
+    """.split()  # noqa: SIM905
+)
+# Request line -> what it says. Without a query: that is different each time, and may hold a secret.
+_REQUESTS: dict[str, tuple[str, str, int]] = {}
+_REQUESTS_SIZE = 1024
+_SHORT = 256  # characters: a longer line is not remembered
 
 
 def read_head(data: bytes, fields: dict[str, str], limits: Limits, start: int = 0) -> Optional[Head]:
@@ -60,28 +77,30 @@ def read_head(data: bytes, fields: dict[str, str], limits: Limits, start: int = 
     max_request_line, max_fields, max_field_size, max_head_size, max_body_size = limits
     if end + 4 > max_head_size:
         _check_head_size(data[: end + 4], limits)
-    match = _head(data[:end].decode("latin-1"))
-    if match is None:
-        return _read_odd_head(data, fields, limits)
-    method, target, digit, block = match.groups()
-    minor = 0 if digit == "0" else 1
+    lines = data[:end].decode("latin-1").split("\r\n")
     if end > max_field_size or end > max_request_line:
-        _check_sizes(match, limits)
-    if block is not None:
-        lines = block.split("\r\n")
-        if len(lines) > max_fields:
-            raise HeadTooLarge(f"{len(lines)} header fields, more than {max_fields}")
-        names = _NAMES
+        check_partial(data[: end + 4], 0, limits)  # one line may be too long
+    line = lines[0]
+    request = _REQUESTS.get(line) or _read_request_line(line)
+    if request is None:
+        return _read_odd_head(data, fields, limits)
+    method, target, minor = request
+    if len(lines) > 1:
+        if len(lines) - 1 > max_fields:
+            check_partial(data[: end + 4], 0, limits)  # a line of it may deserve another answer
+            raise HeadTooLarge(f"{len(lines) - 1} header fields, more than {max_fields}")
+        del lines[0]
+        known = _LINES
         for line in lines:
-            name, _, value = line.partition(":")
-            key = names.get(name)
-            if key is None:
-                key = _cgi_name(name)
-                if key is None:
-                    continue
+            pair = known.get(line) or _read_field(line)
+            if pair is None:
+                return _read_odd_head(data, fields, limits)
+            key, value = pair
             if key in fields:
                 value = _join(key, fields[key], value)
-            fields[key] = value.strip(" \t")
+            elif not key:
+                continue
+            fields[key] = value
 
     # What frames the message comes first: no other error may stand for one of these.
     if "HTTP_TRANSFER_ENCODING" in fields:
@@ -123,29 +142,48 @@ def _check_head_size(head: bytes, limits: Limits) -> None:
         raise HeadTooLarge(f"the head is longer than {limits.head_size} bytes")
 
 
-def _check_sizes(match: re.Match[str], limits: Limits) -> None:
-    if match.end(3) > limits.request_line:
-        raise TargetTooLong(f"the request line is longer than {limits.request_line} bytes")
-    for line in (match[4] or "").split("\r\n"):
-        if len(line) > limits.field_size:
-            raise _field_too_long(line, limits)
-
-
 def _field_too_long(line: str, limits: Limits) -> HeadTooLarge:
     return HeadTooLarge(f"the field {quote(line.partition(':')[0])} is longer than {limits.field_size} bytes")
 
 
-def _cgi_name(name: str) -> Optional[str]:
-    """Return the key for a field name, None if the field is to be dropped.
+def _read_request_line(line: str) -> Optional[tuple[str, str, int]]:
+    match = _request(line)
+    if match is None:
+        return None
+    method, target, digit = match.groups()
+    request = method, target, 0 if digit == "0" else 1
+    if "?" not in line and len(line) <= _SHORT:
+        if len(_REQUESTS) >= _REQUESTS_SIZE:
+            _REQUESTS.clear()
+        _REQUESTS[line] = request
+    return request
+
+
+def _read_field(line: str) -> Optional[tuple[str, str]]:
+    """Return a field line's key and value; the key is "" if the field is to be dropped. None: it is malformed."""
+    if _good_field(line) is None:
+        return None
+    name, _, value = line.partition(":")
+    key = _NAMES.get(name) or _cgi_name(name)
+    pair = key, value.strip(" \t")
+    if key in _REPEATED and len(line) <= _SHORT:
+        if len(_LINES) >= _LINES_SIZE:
+            _LINES.clear()
+        _LINES[line] = pair
+    return pair
+
+
+def _cgi_name(name: str) -> str:
+    """Return the key for a field name, "" if the field is to be dropped.
 
     "_" and "-" are the same in a key: with names that hold "_" a client could write what a proxy in front of us is
     trusted to write. HTTP_PROXY is a variable that HTTP clients obey (CVE-2016-5385), and Proxy is no field.
     """
     if "_" in name:
-        return None
+        return ""
     key = name.upper().replace("-", "_")
     if key == "PROXY":
-        return None
+        return ""
     if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
         key = "HTTP_" + key
     if len(name) <= _NAMES_LENGTH:
@@ -161,7 +199,7 @@ def _join(key: str, first: str, second: str) -> str:
         # Even equal: whoever sends two has put together what two others said.
         raise BadRequest(f"two {'Host' if key == 'HTTP_HOST' else 'Content-Length'} fields")
     separator = "; " if key == "HTTP_COOKIE" else ","
-    return first + separator + second.strip(" \t")
+    return first + separator + second
 
 
 _digits = re.compile("[0-9]{1,19}").fullmatch

@@ -18,6 +18,7 @@ from rocket.connection import LOOKS
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
+from rocket.workers.heads import LONGEST, HeadCache
 from rocket.workers.report import report
 from rocket.workers.stream import Incoming, StreamedBody
 from rocket.workers.tasks import FLUSH, BodyTask, DrainTask, FlushTask
@@ -86,6 +87,7 @@ class Worker:
         self._park = services.park
         self._clock = time.monotonic
         self._limits = options.limits
+        self._heads: Optional[HeadCache] = None  # for workers whose `new_fields` depends on the endpoint alone
         self._keep_alive = options.keep_alive
         self._park_delay = options.park_delay
 
@@ -100,6 +102,15 @@ class Worker:
                     return CLOSE  # nobody is there to hear that half a head came
                 return READ_MORE
             data = connection.buffer
+        heads = self._heads if len(data) <= LONGEST else None
+        if heads is not None:
+            known = heads.known.get(data)
+            if known is not None and known[0] is connection.endpoint:
+                connection.request = known[1]
+                connection.requests += 1
+                connection.scanned = 0
+                connection.buffer = b""
+                return self.respond(connection, known[2], known[3].copy(), None)
         fields = self.new_fields(connection)
         scanned = connection.scanned
         connection.request = ""
@@ -111,7 +122,9 @@ class Worker:
         connection.request = head[0] + " " + head[1]
         length = head[4]
         if not length:
-            connection.buffer = data[head[3] :]
+            rest = connection.buffer = data[head[3] :]
+            if heads is not None and not rest:
+                heads.note(data, connection, head, fields)
             return self.respond(connection, head, fields, None)
         end = head.end + length
         if length > 0 and end <= len(data) and length <= self.options.body_buffer:

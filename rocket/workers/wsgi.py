@@ -17,6 +17,7 @@ from rocket.errors import ApplicationError, BadRequest, ConnectionLost, ReadTime
 from rocket.workers.after import CLOSE, NEXT, After
 from rocket.workers.base import Options, Services, Worker
 from rocket.workers.environ import FileWrapper, base_environ
+from rocket.workers.heads import HeadCache
 from rocket.workers.report import report
 from rocket.workers.routes import SLOW, Routes
 from rocket.workers.stream import StreamedBody
@@ -36,9 +37,17 @@ thread_time = time.thread_time
 class WSGIWorker(Worker):
     """Call the WSGI application *app* for each request."""
 
-    def __init__(self, app: Any, services: Services, options: Options, routes: Optional[Routes] = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        services: Services,
+        options: Options,
+        routes: Optional[Routes] = None,
+        heads: Optional[HeadCache] = None,
+    ) -> None:
         super().__init__(app, services, options)
         self.routes = Routes() if routes is None else routes
+        self._heads = HeadCache() if heads is None else heads
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
         # With keep_alive=0 each request is the last.

@@ -457,3 +457,39 @@ def test_what_is_remembered_is_bounded():
     assert len(head_module._NAMES) <= 1024
     assert len(target_module.KNOWN_HOSTS) <= 1024
     assert max(map(len, [*head_module._NAMES, *target_module.KNOWN_HOSTS])) <= 128
+
+
+def test_lines_that_are_remembered_are_bounded():
+    for i in range(1500):
+        head_of(get(b"User-Agent: %d" % i, line=b"GET /%d HTTP/1.1" % i))
+    head_of(get(b"User-Agent: " + b"u" * 500, line=b"GET /" + b"a" * 500 + b" HTTP/1.1"))
+    assert 0 < len(head_module._LINES) <= 1024
+    assert 0 < len(head_module._REQUESTS) <= 1024
+    assert max(map(len, [*head_module._LINES, *head_module._REQUESTS])) <= 256
+
+
+def test_what_may_be_secret_is_not_remembered():
+    fields = (b"Authorization: s3cret", b"Cookie: s3cret", b"X-Api-Key: s3cret", b"Proxy-Authorization: s3cret")
+    head_of(get(*fields, line=b"GET /?token=s3cret HTTP/1.1"))
+    assert not any("s3cret" in line for line in [*head_module._LINES, *head_module._REQUESTS])
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"GET /a HTTP/1.0", b"GET /?a HTTP/1.1", b"OPTIONS * HTTP/1.1"])
+def test_what_is_remembered_says_the_same(line):
+    fields = (b"Accept: a", b"accept: b", b"Connection:  close ", b"X-Other: c", b"User_Agent: d", b"Proxy: e")
+    data = get(*fields, line=line)
+    head_module._LINES.clear()
+    head_module._REQUESTS.clear()
+    assert head_of(data) == head_of(data)
+    assert head_of(data)[1] == {
+        "HTTP_HOST": "h",
+        "HTTP_ACCEPT": "a,b",
+        "HTTP_CONNECTION": "close",
+        "HTTP_X_OTHER": "c",
+    }
+
+
+def test_a_host_that_is_remembered_may_still_be_there_only_once():
+    head_of(get())
+    with pytest.raises(BadRequest, match="two Host"):
+        head_of(get(b"Host: h"))

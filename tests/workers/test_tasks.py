@@ -49,9 +49,11 @@ def test_a_long_body_goes_to_a_file_and_can_be_read_in_all_ways(stand):
     assert stand(app, body_buffer=2).ask(post(b"a\nbc\nd\ne")).body == b"ok"
 
 
-@pytest.mark.filterwarnings("error")
-def test_the_body_can_be_sent_back_as_a_file(slow_reader):
+def test_the_body_can_be_sent_back_as_a_file_and_is_closed_then(slow_reader):
+    files = []
+
     def app(environ, start_response):
+        files.append(environ["wsgi.input"])
         start_response("200 OK", [])
         return environ["wsgi.file_wrapper"](environ["wsgi.input"])
 
@@ -61,6 +63,7 @@ def test_the_body_can_be_sent_back_as_a_file(slow_reader):
     while tested.did[-1:] != ["write"]:
         tested.turn()
     assert parse(tested.read_all()).chunks == body
+    assert files[0].closed
 
 
 def test_a_request_behind_a_body_is_kept(stand):

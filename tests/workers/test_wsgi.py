@@ -698,7 +698,7 @@ def test_date_and_server_are_the_servers_unless_the_application_has_them(stand):
 # ---- by the letter, and nothing left ----
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::wsgiref.validate.WSGIWarning")
 @pytest.mark.parametrize("request_", [GET, HEAD, OLD_GET, post(b"a\nbc\n"), post(b"a\nbc\n", "Expect: 100-continue")])
 @pytest.mark.parametrize("options", [{}, {"stream": True}, {"body_buffer": 2}])
 def test_the_validator_has_no_objection(stand, tell_errors, request_, options):
