@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which policy serves which load best? Open-loop load against live servers, and a sweep of fixed sizes beside.
 
-    python bench/policies.py                                  # all; a quarter of an hour
+    python bench/policies.py                                  # all; an hour
     python bench/policies.py --workload io-step mixed --policy adaptive fixed:16
     python bench/policies.py --report                         # only write tables and pictures from what was measured
 
@@ -21,6 +21,7 @@ import re
 import selectors
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -45,6 +46,8 @@ SECONDS = 10.0
 PATIENCE = 3.0  # s: for the answers that are still to come at the end
 OK = b"\r\n\r\nok"
 COLUMNS = 3  # of the picture
+STEPS = {"io-step": 3.0}  # s: when the load grows twentyfold and more
+MEDIANS = ("throughput", "p50", "p99", "p99_late", "failed", "threads", "most", "load", "settled")
 AS_GOOD = 0.98  # of the highest throughput: below that a run is slower, not unlucky
 
 # --- The application -------------------------------------------------------------------------------------------------
@@ -220,13 +223,26 @@ def measure(name, policy, seconds, most):
         "threads": sum(sample[1] for sample in samples) / max(1, len(samples)),
         "most": max((sample[1] for sample in samples), default=0),
         "load": round(os.getloadavg()[0], 1),
+        "settled": settled(answers, STEPS.get(name), percentile(after, 0.99)),
         "samples": samples,
         "slowest": slowest(answers),
     }
 
 
+def median(rounds):
+    """Return the round whose p99 is the median, with the medians of all rounds for its figures."""
+    run = dict(sorted(rounds, key=lambda run: run["p99"])[len(rounds) // 2])
+    return {**run, **{key: statistics.median(run[key] for run in rounds) for key in MEDIANS}}
+
+
 def percentile(values, share):
     return values[min(len(values) - 1, int(share * len(values)))] if values else float("inf")
+
+
+def settled(answers, step, usual):
+    """Return for how many seconds after *step* (s) requests were slower than 1.5 times the *usual* p99; 0 without one."""
+    slow = [due for due, latency, _ in answers if latency is None or latency > 1.5 * usual]
+    return max([due - step for due in slow if due > step], default=0.0) if step else 0.0
 
 
 def slowest(answers):
@@ -278,6 +294,9 @@ def report(results):
         ]
         row += [", ".join(cells(runs[policy], best)) if policy in runs else "-" for policy in POLICIES]
         lines.append("| " + " | ".join(row) + " |")
+    for name in STEPS.keys() & results["runs"].keys():
+        after = [f"{policy} {run['settled']:.2f} s" for policy, run in results["runs"][name].items()]
+        lines += ["", f"{name}: for so long after the step there were requests slower than usual: {', '.join(after)}."]
     page = PAGE.read_text()
     mark = re.compile(r"(<!-- table: policies -->\n).*?(<!-- end -->)", re.DOTALL)
     PAGE.write_text(mark.sub(lambda match: match[1] + "\n" + "\n".join(lines) + "\n\n" + match[2], page))
@@ -322,11 +341,18 @@ def draw(runs):
     plt.close(figure)
 
 
+def show(name, policy, which, run):
+    figures = f"{run['throughput']:6.0f}/s  p50 {run['p50'] * 1e3:5.0f}  p99 {run['p99'] * 1e3:6.0f} ms"
+    threads = f"threads {run['threads']:5.1f}, {run['most']:3}  settled {run['settled']:.2f} s  failed {run['failed']}  load {run['load']}"
+    print(f"{name:10} {policy:9} {which}  {figures}  late {run['p99_late'] * 1e3:5.0f}  {threads}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", nargs="+", default=NAMES, choices=WORKLOADS)
     parser.add_argument("--policy", nargs="+", default=[*POLICIES, *(f"fixed:{size}" for size in SIZES)])
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--rounds", type=int, default=3, help="of which the medians are kept")
     parser.add_argument("--max-threads", type=int, default=64)
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--load", nargs=3, help=argparse.SUPPRESS)
@@ -338,15 +364,18 @@ def main():
     if not args.report:
         python = f"Python {sys.version.split()[0]}, {os.cpu_count()} CPUs"
         results["about"] = f"{date.today()}, {python}, {args.seconds:g} s each, at most {args.max_threads} threads"
-        for policy in args.policy:
-            for name in args.workload:
-                run = measure(name, policy, args.seconds, args.max_threads)
-                results["runs"].setdefault(name, {})[policy] = run
-                RESULTS.parent.mkdir(exist_ok=True)
-                RESULTS.write_text(json.dumps(results))
-                figures = f"{run['throughput']:6.0f}/s  p50 {run['p50'] * 1e3:5.0f}  p99 {run['p99'] * 1e3:6.0f} ms"
-                threads = f"threads {run['threads']:5.1f}, {run['most']:3}  failed {run['failed']}  load {run['load']}"
-                print(f"{name:10} {policy:9} {figures}  late {run['p99_late'] * 1e3:5.0f}  {threads}", flush=True)
+        results["about"] += f", medians of {args.rounds} rounds"
+        for name in args.workload:
+            rounds = {policy: [] for policy in args.policy}
+            for number in range(args.rounds):
+                for policy, runs in rounds.items():  # interleaved: the machine's drift hits all alike
+                    runs.append(measure(name, policy, args.seconds, args.max_threads))
+                    show(name, policy, f"round {number + 1}", runs[-1])
+            for policy, runs in rounds.items():
+                results["runs"].setdefault(name, {})[policy] = median(runs)
+                show(name, policy, "median ", results["runs"][name][policy])
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(results))
     report(results)
 
 

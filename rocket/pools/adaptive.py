@@ -39,6 +39,7 @@ class AdaptivePolicy(ScalingPolicy):
     compute but neighbours take the CPU, they look as if they waited; then it does not grow (`_starved`).
     """
 
+    pulse = 0.004  # below AGE: the wait for a thread that is missing is the sum of both
     needs = frozenset({"throttled"})  # costs nothing where there is no quota
 
     def __init__(self, spare: int = 1, window: float = WINDOW) -> None:
