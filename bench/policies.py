@@ -240,7 +240,7 @@ def percentile(values, share):
 
 
 def settled(answers, step, usual):
-    """Return for how many seconds after *step* (s) requests were slower than 1.5 times the *usual* p99; 0 without one."""
+    """Return for how many seconds after *step* requests were slower than 1.5 times the *usual* p99; 0 without one."""
     slow = [due for due, latency, _ in answers if latency is None or latency > 1.5 * usual]
     return max([due - step for due in slow if due > step], default=0.0) if step else 0.0
 
@@ -343,7 +343,8 @@ def draw(runs):
 
 def show(name, policy, which, run):
     figures = f"{run['throughput']:6.0f}/s  p50 {run['p50'] * 1e3:5.0f}  p99 {run['p99'] * 1e3:6.0f} ms"
-    threads = f"threads {run['threads']:5.1f}, {run['most']:3}  settled {run['settled']:.2f} s  failed {run['failed']}  load {run['load']}"
+    threads = f"threads {run['threads']:5.1f}, {run['most']:3}  failed {run['failed']}  load {run['load']}"
+    threads += f"  settled {run['settled']:.2f} s"
     print(f"{name:10} {policy:9} {which}  {figures}  late {run['p99_late'] * 1e3:5.0f}  {threads}", flush=True)
 
 

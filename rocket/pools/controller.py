@@ -14,7 +14,7 @@ from rocket.pools.advice import Advice, Adviser, consult
 from rocket.pools.journal import Journal
 from rocket.pools.policy import DEAR, Readings
 from rocket.pools.readings import Sampler
-from rocket.pools.threadpool import gil_enabled
+from rocket.pools.slot import gil_enabled
 
 if TYPE_CHECKING:
     from rocket.connection import Connection

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Sequence
+
     from rocket.connection import Connection
 
+STUCK = 1.0  # s: a turn that takes longer counts as stuck
 HAS_CPU_CLOCKS = hasattr(time, "pthread_getcpuclockid")
 
 
@@ -77,3 +83,69 @@ class Counts(NamedTuple):
     wall: float  # s, of those and of the turns in progress
     turn_wall: float  # s, of those alone
     last_turn: float  # monotonic s: when one began or ended
+
+
+class Past(NamedTuple):
+    """What the threads that are gone have done."""
+
+    finished: int  # turns
+    wall: float  # s
+    cpu: float  # s
+
+
+def count_up(
+    slots: Sequence[Slot], past: Past, queue: deque[Connection], now: float, *, goal: int, awake: int
+) -> Counts:
+    """Add up what the threads are doing at *now* (monotonic s)."""
+    finished, wall = past.finished, past.wall
+    busy = stuck = 0
+    turning = last_turn = 0.0
+    for slot in slots:
+        finished += slot.finished
+        wall += slot.wall
+        since = slot.since
+        last_turn = max(last_turn, since)
+        if slot.connection is not None:
+            busy += 1
+            turning += max(0.0, now - since)
+            stuck += now - since > STUCK
+    try:
+        oldest = max(0.0, now - queue[0].since)
+    except IndexError:
+        oldest = 0.0
+    return Counts(len(slots), goal, awake, busy, stuck, len(queue), oldest, finished, wall + turning, wall, last_turn)
+
+
+def cpu_times(slots: Sequence[Slot], past: Past, since: float) -> Optional[tuple[float, float]]:
+    """Return what `ThreadPool.cpu_times` does."""
+    used = done = past.cpu
+    for slot in slots:
+        began = slot.since
+        slot.look_at_cpu()
+        if slot.connection is None or began >= since:
+            slot.cpu_done = slot.cpu
+        used += slot.cpu
+        done += slot.cpu_done
+    return (used, done) if HAS_CPU_CLOCKS else None
+
+
+def stacks(slots: Sequence[Slot], now: float, longer_than: float, *, once: bool) -> list[str]:
+    """Return what `ThreadPool.stacks` does."""
+    frames = sys._current_frames()
+    found = []
+    for slot in slots:
+        connection, thread = slot.connection, slot.thread
+        if connection is None or thread is None or now - slot.since < longer_than:
+            continue
+        if once and slot.told_of == slot.since:
+            continue
+        slot.told_of = slot.since
+        frame = frames.get(thread.ident or -1)
+        where = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s, at\n{where}")
+    return found
+
+
+def gil_enabled() -> bool:
+    """Tell whether this interpreter has a GIL now; it may come back when an extension asks for it (PEP 703)."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())

@@ -16,21 +16,19 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import threading
 import time
-import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 
-from rocket.pools.slot import HAS_CPU_CLOCKS, Counts, Slot
+from rocket.pools.active import take_all, take_overdue
+from rocket.pools.slot import Counts, Past, Slot, count_up, cpu_times, gil_enabled, stacks
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
 
 log = logging.getLogger("rocket.pool")
 
-STUCK = 1.0  # s: a turn that takes longer counts as stuck
 POLL_PAUSE = 0.1  # s: between two polls that fail
 COMPLAIN = 5.0  # s: between two log lines about them
 
@@ -98,9 +96,7 @@ class ThreadPool:
         self.width = 1 if gil_enabled() else os.cpu_count() or 1  # workers that may run at once; the controller's
         self._led: object = None  # who polls; taken under _lock, given up by the leader with one store
         self._stopping = False
-        self._past_finished = 0  # turns of threads that are gone; guarded by _lock
-        self._past_wall = 0.0
-        self._past_cpu = 0.0
+        self._past = Past(0, 0.0, 0.0)  # of threads that are gone; guarded by _lock
         self._unserved: list[Connection] = []  # what `stop` took out of the queue; of who stops the pool
         self._numbered = 0
         self._complained_at = -COMPLAIN  # monotonic s: about a poll that failed
@@ -173,30 +169,9 @@ class ThreadPool:
 
     def counts(self) -> Counts:
         """Add up what the threads are doing. Any thread; never blocks for long."""
-        now = self._clock()
         with self._lock:
-            slots = self._slots
-            finished, wall = self._past_finished, self._past_wall
-            awake = self._awake
-        busy = stuck = 0
-        turning = last_turn = 0.0
-        for slot in slots:
-            finished += slot.finished
-            wall += slot.wall
-            since = slot.since
-            last_turn = max(last_turn, since)
-            if slot.connection is not None:
-                busy += 1
-                turning += max(0.0, now - since)
-                stuck += now - since > STUCK
-        try:
-            oldest = max(0.0, now - self._queue[0].since)
-        except IndexError:
-            oldest = 0.0
-        queued = len(self._queue)
-        return Counts(
-            len(slots), self._goal, awake, busy, stuck, queued, oldest, finished, wall + turning, wall, last_turn
-        )
+            slots, past, awake = self._slots, self._past, self._awake
+        return count_up(slots, past, self._queue, self._clock(), goal=self._goal, awake=awake)
 
     @property
     def turns(self) -> int:
@@ -212,16 +187,8 @@ class ThreadPool:
         None if the host has no CPU clocks of threads.
         """
         with self._lock:
-            slots = self._slots
-            used = done = self._past_cpu
-        for slot in slots:
-            began = slot.since
-            slot.look_at_cpu()
-            if slot.connection is None or began >= since:
-                slot.cpu_done = slot.cpu
-            used += slot.cpu
-            done += slot.cpu_done
-        return (used, done) if HAS_CPU_CLOCKS else None
+            slots, past = self._slots, self._past
+        return cpu_times(slots, past, since)
 
     def start(self) -> None:
         """Start min_threads threads."""
@@ -272,7 +239,7 @@ class ThreadPool:
             sleepers, self._idle = self._idle, []
             self._awake += len(sleepers)
             slots = self._slots
-        self._unserved += self._take_all()
+        self._unserved += take_all(self._queue)
         for slot in sleepers:
             slot.sleep.release()
         self._wakeup()
@@ -299,60 +266,24 @@ class ThreadPool:
         That is what has waited for more than *timeout* s, the last of what exceeds *most*, and connections
         whose task is light: it does not call the application.
         """
-        queue = self._queue
-        now = self._clock()
-        taken = []
-        try:
-            for _ in range(len(queue)):  # once around: the order of the others stays
-                connection = queue.popleft()
-                task = connection.task
-                if now - connection.since > timeout or (task is not None and task.light):
-                    taken.append(connection)
-                else:
-                    queue.append(connection)
-            taken.extend(queue.pop() for _ in range(len(queue) - most))
-        except IndexError:
-            pass  # the workers have emptied it
-        return taken
+        return take_overdue(self._queue, self._clock(), timeout, most)
 
     def take_queued(self) -> list[Connection]:
         """Return, and forget, what was queued and not served. After `stop`."""
         unserved, self._unserved = self._unserved, []
-        return unserved + self._take_all()
+        return unserved + take_all(self._queue)
 
     def stacks(self, longer_than: float = 0.0, *, once: bool = False) -> list[str]:
         """Return, for each worker that is at its turn for *longer_than* seconds, its name, request, time and stack.
 
         With *once*, leave out the turns that were told of before. The controller's, or after the end.
         """
-        now = self._clock()
-        frames = sys._current_frames()
-        found = []
-        for slot in self._slots:
-            connection, thread = slot.connection, slot.thread
-            if connection is None or thread is None or now - slot.since < longer_than:
-                continue
-            if once and slot.told_of == slot.since:
-                continue
-            slot.told_of = slot.since
-            frame = frames.get(thread.ident or -1)
-            where = "".join(traceback.format_stack(frame)) if frame is not None else ""
-            found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s, at\n{where}")
-        return found
+        return stacks(self._slots, self._clock(), longer_than, once=once)
 
     # ------------------------------------------------------------------ inside
 
-    def _take_all(self) -> list[Connection]:
-        """Empty the queue, one connection at a time: late workers may still be taking from it."""
-        taken = []
-        try:
-            while True:
-                taken.append(self._queue.popleft())
-        except IndexError:
-            return taken
-
     def _abandon(self) -> None:
-        for connection in self._take_all():
+        for connection in take_all(self._queue):
             self._on_lost(connection)
 
     def _wake(self) -> bool:
@@ -398,9 +329,8 @@ class ThreadPool:
         # Not counted down: an exception set from outside may have come between two of the changes.
         self._awake = len(self._slots) - len(self._idle)
         self._blocked = sum(other.blocked for other in self._slots)
-        self._past_finished += slot.finished
-        self._past_wall += slot.wall
-        self._past_cpu += slot.cpu
+        past = self._past
+        self._past = Past(past.finished + slot.finished, past.wall + slot.wall, past.cpu + slot.cpu)
 
     def _main(self, slot: Slot) -> None:
         """What a worker's thread runs. If it dies, of an exception set from outside, nothing dies with it."""
@@ -536,8 +466,3 @@ def _call_hook(hook: Optional[Callable[[], object]]) -> None:
         hook()
     except Exception:
         log.exception("the hook %r failed", hook)
-
-
-def gil_enabled() -> bool:
-    """Tell whether this interpreter has a GIL now; it may come back when an extension asks for it (PEP 703)."""
-    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
