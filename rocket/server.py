@@ -12,16 +12,20 @@ import threading
 import time
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rocket import http1, monitors, pools
-from rocket.config import Config, parse_address
+from rocket.binds import Address, Bind, parse_binds
+from rocket.config import Config
 from rocket.errors import ConfigError
-from rocket.listener import Address, Listener, open_sockets
+from rocket.listener import Listener
 from rocket.pools.controller import Controller
+from rocket.pools.health import Health
 from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
 from rocket.signals import Signals
+from rocket.sockets import open_all
+from rocket.systemd import PASSED, Supervised
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.tasks import FlushTask
 
@@ -62,7 +66,9 @@ class Server:
             raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
-        self._addresses = [Address(*parse_address(text)) for text in self.config.bind]
+        self._binds = parse_binds(self.config.bind)
+        for bind in self._binds:
+            _check_tls(bind)
         self._state_lock = threading.RLock()  # one start or stop at a time
         self._running: Optional[_Parts] = None
         self._started_at = 0.0
@@ -80,7 +86,7 @@ class Server:
                 self.config,
                 make_monitor=self._make_monitor,
                 policy=self._policy,
-                addresses=self._addresses,
+                binds=self._binds,
                 server=self,
             )
             self._started_at = time.monotonic()
@@ -90,21 +96,26 @@ class Server:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
 
         Starts the server if it has not been started; *on_ready* is called when it serves. The signals are
-        only listened to in the main thread, from before the start on.
+        only listened to in the main thread, from before the start on. A supervisor that has asked for it is
+        told that we are ready, well, and stopping (sd_notify(3)).
         """
+        supervised = Supervised(os.environ, ailment=self._ailment)
         with Signals() as signals:
             self._signals = signals
             try:
                 if self._running is None:
                     self.start()
                 on_ready()
+                supervised.ready("serving on " + ", ".join(self.urls))
                 number = signals.wait()
+                supervised.stopping("finishing what is in progress")
                 if number:
                     name, timeout = signal.Signals(number).name, self.config.graceful_timeout
                     log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
                     self.drain()
             finally:
                 self._signals = None
+                supervised.stop()
 
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Accept no more, close idle connections, finish requests in progress, then stop. Return whether all finished.
@@ -185,16 +196,21 @@ class Server:
         return self._running is not None
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """The (host, port) pairs that are listened on, with their real ports; empty if it does not run."""
+    def addresses(self) -> list[Union[Address, str]]:
+        """What is listened on, as `socket.connect` takes it; empty if it does not run.
+
+        (host, port), with the real port; for a unix socket its path, which begins with NUL if it is abstract.
+        """
         parts = self._running
-        return [] if parts is None else [(listener.address.host, listener.address.port) for listener in parts.listeners]
+        return [] if parts is None else [listener.place.address for listener in parts.listeners]
 
     @property
     def urls(self) -> list[str]:
-        """A URL for each address; an any-address is named by the loopback address."""
-        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        return [f"http://{Address(loopback.get(host, host), port)}/" for host, port in self.addresses]
+        """A URL for each address: an any-address is named by the loopback address, a unix socket as in
+        `http+unix://%2Frun%2Fsite.sock/`.
+        """
+        parts = self._running
+        return [] if parts is None else [listener.place.url for listener in parts.listeners]
 
     @property
     def url(self) -> str:
@@ -217,10 +233,7 @@ class Server:
         config = self.config
         lines = []
         if parts is not None:
-            everywhere = any(host in {"0.0.0.0", "::"} for host, _ in self.addresses)
-            lines.append(
-                "listening on " + ", ".join(self.urls) + (" (all addresses of the host)" if everywhere else "")
-            )
+            lines.append("listening on " + ", ".join(listener.place.describe() for listener in parts.listeners))
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
             lines.append(f"monitor {parts.monitor_name}: {why}")
             lines.append(f"at most {parts.max_connections} connections")
@@ -236,6 +249,11 @@ class Server:
         parts, self._running = self._running, None
         if parts is not None:
             parts.abandon()
+
+    def _ailment(self) -> str:
+        """Return what is wrong with the running server, for a supervisor's watchdog."""
+        parts = self._running
+        return "" if parts is None else parts.ailment()
 
     def _in_a_hurry(self) -> bool:
         """Whether a second signal has come."""
@@ -260,7 +278,7 @@ class _Parts:
         *,
         make_monitor: Callable[[], monitors.Monitor],
         policy: ScalingPolicy,
-        addresses: list[Address],
+        binds: list[Bind],
         server: Server,
     ) -> None:
         self.draining = False
@@ -312,11 +330,11 @@ class _Parts:
             memory_reserve=config.memory_reserve,
             trusted=frozenset(pools.POLICIES.values()),
         )
+        self._health = Health(self.pool, self.controller)
         try:
             self._clerk = self._new_worker()  # sees to late connections, in the polling thread
             self._usher = self._new_worker()  # turns away those that wait too long, in the controller's
-            for address in addresses:
-                self._listen(address)
+            self._listen(binds)
             self.pool.start()
             self.controller.start()
             for listener in self.listeners:
@@ -325,15 +343,13 @@ class _Parts:
             self.stop()
             raise
 
-    def _listen(self, address: Address) -> None:
+    def _listen(self, binds: list[Bind]) -> None:
         config = self._config
-        sockets = open_sockets(
-            address, backlog=config.backlog, dual_stack=config.dual_stack, defer_accept=config.defer_accept
-        )
+        places = open_all(binds, backlog=config.backlog, dual_stack=config.dual_stack, defer_accept=config.defer_accept)
         try:
-            while sockets:
+            while places:
                 listener = Listener(
-                    sockets[0],
+                    places[0],
                     on_connection=self._accepted,
                     full=self._full,
                     on_shortage=self._make_room,
@@ -341,10 +357,12 @@ class _Parts:
                     output_limits=(config.response_buffer, config.response_spool),
                 )
                 self.listeners.append(listener)
-                sockets.pop(0)
+                places.pop(0)
         finally:
-            for sock in sockets:  # out of descriptors: a listener has a pipe
-                sock.close()
+            for place in places:  # out of descriptors: a listener has a pipe
+                place.release()
+        if PASSED.unasked():
+            log.warning("systemd has handed over sockets (LISTEN_FDS): only bind='systemd:' listens on them")
 
     # ------------------------------------------------------------------ called by the parts
 
@@ -445,6 +463,13 @@ class _Parts:
             "readings": None if readings is None else asdict(readings),
         }
 
+    def ailment(self) -> str:
+        """Return what is wrong; "" if nothing is. One thread."""
+        if self.draining or self._stopped:
+            return ""
+        deaf = [str(listener.place) for listener in self.listeners if not listener.alive]
+        return f"nobody accepts on {', '.join(deaf)}" if deaf else self._health.ailment()
+
     # ------------------------------------------------------------------ the end
 
     def drain(self, timeout: float, hurry: Callable[[], bool]) -> bool:
@@ -523,6 +548,12 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 def serve(app: Any, **options: Any) -> None:
     """Serve *app* until SIGTERM or SIGINT: ``Server(app, **options).serve_forever()``."""
     Server(app, **options).serve_forever()
+
+
+def _check_tls(bind: Bind) -> None:
+    """Raise ConfigError if *bind* asks for TLS: this is where its `Bind.tls` is to become an SSLContext."""
+    if bind.tls is not None:
+        raise ConfigError(f"bind: {str(bind)!r}: there is no TLS yet; let a proxy do it (docs/deploying.md)")
 
 
 def _is_idle(connection: Connection) -> bool:
