@@ -86,6 +86,11 @@ class Bind:
         return self.text
 
     @property
+    def inherited(self) -> bool:
+        """Whether somebody else opens the socket."""
+        return self.kind in {"fd", "systemd"}
+
+    @property
     def address(self) -> Address:
         return Address(self.host, self.port)
 

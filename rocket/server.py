@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from rocket import http1, monitors, pools
 from rocket.binds import Address, Bind, parse_binds
 from rocket.config import Config
-from rocket.errors import ConfigError
+from rocket.errors import BindError, ConfigError
 from rocket.listener import Listener
 from rocket.pools.controller import Controller
 from rocket.pools.health import Health
@@ -53,7 +54,8 @@ class Server:
     known option if one is unknown. *monitor* and *scaling* take names, dotted paths or objects. With
     ``worker=`` a subclass of `Worker` serves, and *app* is whatever that expects.
 
-    Several servers may run in one process, in any thread. A stopped server can be started again.
+    Several servers may run in one process, in any thread. A stopped server can be started again,
+    unless it listened on sockets that were inherited: they are closed then.
     """
 
     def __init__(self, app: Any, *, config: Optional[Config] = None, **options: Any) -> None:
@@ -69,6 +71,7 @@ class Server:
         self._binds = parse_binds(self.config.bind)
         for bind in self._binds:
             _check_tls(bind)
+        self._spent: Optional[Bind] = None  # what was inherited, and is not there a second time
         self._state_lock = threading.RLock()  # one start or stop at a time
         self._running: Optional[_Parts] = None
         self._started_at = 0.0
@@ -81,6 +84,8 @@ class Server:
         with self._state_lock:
             if self._running is not None:
                 raise RuntimeError("the server is running already")
+            if self._spent is not None:
+                raise BindError(errno.EBADF, f"cannot bind {self._spent}: it was closed when the server stopped")
             self._running = _Parts(
                 self.app,
                 self.config,
@@ -145,6 +150,7 @@ class Server:
             parts, self._running = self._running, None
             if parts is not None:
                 _running.discard(self)
+                self._spent = next((bind for bind in self._binds if bind.inherited), None)
                 parts.stop()
                 log.info("stopped")
                 if self._signals is not None:

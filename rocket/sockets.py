@@ -19,9 +19,8 @@ import pwd
 import socket
 import stat
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Optional, Union
@@ -63,6 +62,10 @@ class ListeningSocket:
         self.address: Union[Address, str] = self.file or os.fsdecode(name) if self.local else Address(name[0], name[1])
 
     @property
+    def inherited(self) -> bool:
+        return self.bind.inherited
+
+    @property
     def secure(self) -> bool:
         return self.bind.tls is not None
 
@@ -96,7 +99,7 @@ class ListeningSocket:
             text = self.url
             if self.address.host in LOOPBACK:
                 notes.append("all addresses of the host")
-        if self.bind.kind in {"fd", "systemd"}:
+        if self.inherited:
             notes.append("from systemd" if self.bind.kind == "systemd" else str(self.bind))
         return f"{text} ({', '.join(notes)})" if notes else text
 
@@ -116,7 +119,7 @@ class ListeningSocket:
 def open_all(
     binds: Sequence[Bind], *, backlog: int, dual_stack: bool, defer_accept: bool, passed: PassedSockets = PASSED
 ) -> list[ListeningSocket]:
-    """Return listening sockets for all *binds*, or none and raise BindError."""
+    """Return listening sockets for all *binds*, or none and raise BindError: what was inherited is then still there."""
     opened: list[ListeningSocket] = []
     try:
         for bind in binds:
@@ -129,8 +132,12 @@ def open_all(
             )
     except BaseException:
         for each in opened:
-            each.release()
+            if each.inherited:
+                each.sock.detach()
+            else:
+                each.release()
         raise
+    passed.take([each.sock.fileno() for each in opened if each.bind.kind == "systemd"])
     return opened
 
 
@@ -306,14 +313,14 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Hold the folder's lock; see the top of the file. Raises OSError."""
+def _locked(folder: str, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+    """Hold the folder's lock, waited for *patience* s at most; see the top of the file. Raises OSError."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as exc:
         raise OSError(exc.errno, f"cannot open the folder {folder}: {exc.strerror}") from exc
     try:
-        end = time.monotonic() + LOCK_PATIENCE
+        end = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -321,7 +328,7 @@ def _locked(folder: str) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     raise OSError(errno.EAGAIN, f"another process keeps the folder {folder} locked") from None
-                _pause(LOCK_PAUSE)
+                time.sleep(LOCK_PAUSE)
             except OSError as exc:
                 raise OSError(exc.errno, f"cannot lock the folder {folder}: {exc.strerror}") from exc
         try:
@@ -332,7 +339,7 @@ def _locked(folder: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _remove_stale(path: str, short: str) -> None:
+def _remove_stale(path: str, short: str, pause: Callable[[float], None] = time.sleep) -> None:
     """Remove a socket that nobody listens on any more. Raises OSError if there is anything else.
 
     *short* is the path as it was written, which fits into an address. Only while the folder is locked.
@@ -347,7 +354,7 @@ def _remove_stale(path: str, short: str) -> None:
         if _is_live(short):
             raise OSError(errno.EADDRINUSE, "a server listens there")
         if look < LOOKS - 1:
-            _pause(LOOK_PAUSE)
+            pause(LOOK_PAUSE)
     try:
         os.unlink(path)
     except OSError as exc:
@@ -372,10 +379,6 @@ def _is_live(path: str) -> bool:
     return True
 
 
-def _pause(seconds: float) -> None:
-    threading.Event().wait(seconds)
-
-
 # --- Inherited sockets -----------------------------------------------------------------------------------------------
 
 
@@ -389,7 +392,6 @@ def _take_passed(bind: Bind, passed: PassedSockets) -> list[ListeningSocket]:
         for each in taken:
             each.sock.detach()
         raise
-    passed.take(fds)
     return taken
 
 

@@ -24,12 +24,12 @@ class PassedSockets:
     """The descriptors that were handed over to this process, until they are taken.
 
     *environ* is read when somebody asks first, and the three variables are removed from it then: a child would
-    find them, and must not (sd_listen_fds(3), unset_environment). Any thread.
+    find them, and must not (sd_listen_fds(3), unset_environment). *first* is the first descriptor. Any thread.
     """
 
-    def __init__(self, environ: MutableMapping[str, str], pid: Callable[[], int] = os.getpid) -> None:
+    def __init__(self, environ: MutableMapping[str, str], first: int = FIRST_FD) -> None:
         self._environ = environ
-        self._pid = pid
+        self._first = first
         self._lock = threading.Lock()
         self._waiting: Optional[list[tuple[int, str]]] = None  # (descriptor, name); guarded by _lock
 
@@ -52,7 +52,7 @@ class PassedSockets:
     def unasked(self) -> int:
         """Return how many sockets were handed over to this process that nobody has asked for yet."""
         with self._lock:
-            mine = self._waiting is None and self._environ.get("LISTEN_PID") == str(self._pid())
+            mine = self._waiting is None and self._environ.get("LISTEN_PID") == str(os.getpid())
             number = self._environ.get("LISTEN_FDS", "")
             return int(number) if mine and number.isdecimal() else 0
 
@@ -61,8 +61,8 @@ class PassedSockets:
         pid, number, names = given.values()
         if pid is None or number is None:
             raise OSError(errno.ENOENT, "none was handed over: LISTEN_PID and LISTEN_FDS are not both set")
-        if pid != str(self._pid()):
-            why = f"LISTEN_PID is {pid}, and this process {self._pid()}: a wrapper must start it by exec"
+        if pid != str(os.getpid()):
+            why = f"LISTEN_PID is {pid}, and this process {os.getpid()}: a wrapper must start it by exec"
             raise OSError(errno.ENOENT, f"they were handed over to another process ({why})")
         if not number.isdecimal() or len(number) > 9:
             raise OSError(errno.EINVAL, f"LISTEN_FDS is no number: {number!r}")
@@ -73,7 +73,7 @@ class PassedSockets:
             self._environ.pop(name, None)
         if not called:
             raise OSError(errno.ENOENT, "none was handed over: LISTEN_FDS is 0")
-        return [(FIRST_FD + i, name or UNNAMED) for i, name in enumerate(called)]
+        return [(self._first + i, name or UNNAMED) for i, name in enumerate(called)]
 
 
 PASSED = PassedSockets(os.environ)

@@ -239,27 +239,34 @@ def test_unknown_owner_is_named(folder, parameter):
     assert os.listdir(folder) == []
 
 
-def test_nobody_can_connect_before_mode_and_owner_are_right(folder, monkeypatch):
-    """At the moment when the mode is changed, the kernel still refuses."""
-    seen = []
+def test_nobody_can_connect_before_the_mode_is_right(folder, hasty_threads):
+    """Whoever gets in as early as possible finds the mode as it is to be."""
+    for _ in range(20):
+        seen = []
+        knocking = threading.Event()
 
-    def set_access(path, *args, real=sockets_module._set_access):
-        with socket.socket(socket.AF_UNIX) as early, pytest.raises(ConnectionRefusedError):
-            early.connect("s")
-        seen.append(path)
-        real(path, *args)
+        def knock_early(seen=seen, knocking=knocking):
+            while not seen:
+                with socket.socket(socket.AF_UNIX) as early:
+                    knocking.set()
+                    try:
+                        early.connect("s")
+                    except (FileNotFoundError, ConnectionRefusedError):
+                        continue
+                    seen.append(stat.S_IMODE(os.stat("s").st_mode))
 
-    monkeypatch.setattr(sockets_module, "_set_access", set_access)
-    (place,) = open_sockets(parse_bind("unix:s?mode=600"), **OPTIONS)
-    place.release()
-    assert seen == [str(folder / "s")]
+        with thread(knock_early):
+            assert knocking.wait(PATIENCE)
+            (place,) = open_sockets(parse_bind("unix:s?mode=600"), **OPTIONS)
+        place.release()
+        assert seen == [0o600]
 
 
 @linux
 def test_mode_is_not_set_on_what_a_link_leads_to(folder):
     (folder / "victim").touch(0o600)
     os.symlink("victim", "link")
-    with pytest.raises(OSError, match="symbolic link|replaced"):
+    with pytest.raises(OSError, match=r"symbolic link|replaced"):
         sockets_module._set_access(str(folder / "link"), 0o666, -1, -1)
     assert stat.S_IMODE(os.stat("victim").st_mode) == 0o600
 
@@ -287,11 +294,12 @@ def test_socket_of_a_server_that_is_too_busy_to_accept_is_left_alone(listening, 
     assert os.path.exists("s")
 
 
-def test_socket_that_begins_to_listen_a_moment_later_is_left_alone(listening, folder, monkeypatch):
+def test_socket_that_begins_to_listen_a_moment_later_is_left_alone(listening, folder):
     """Somebody who does not take the lock has bound, and does not listen yet."""
     slow = listening(socket.AF_UNIX, "s", queue=None)
-    monkeypatch.setattr(sockets_module, "_pause", lambda _: slow.listen(5))
-    assert refusal("unix:s") == "a server listens there"
+    with pytest.raises(OSError, match="a server listens there"):
+        sockets_module._remove_stale("s", "s", pause=lambda _: slow.listen(5))
+    assert os.path.exists("s")
 
 
 def test_datagram_socket_is_left_alone(listening, folder):
@@ -350,8 +358,6 @@ def test_of_many_that_start_at_once_one_listens(listening, folder, hasty_threads
 
 def test_start_waits_for_the_folder_s_lock(listen, folder):
     """As long as another server is between the look and listen(2)."""
-    with open(folder / "opened", "w") as _:
-        pass
     fd = os.open(folder, os.O_RDONLY)
     waiting, done = threading.Event(), threading.Event()
 
@@ -371,15 +377,11 @@ def test_start_waits_for_the_folder_s_lock(listen, folder):
     assert done.is_set()
 
 
-def test_lock_that_is_never_given_back_is_named(folder, monkeypatch):
-    monkeypatch.setattr(sockets_module, "LOCK_PATIENCE", 0.0)
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with pytest.raises(BindError, match=f"another process keeps the folder {folder} locked"):
-            open_sockets(parse_bind("unix:s"), **OPTIONS)
-    finally:
-        os.close(fd)
+def test_lock_that_is_never_given_back_is_named(folder):
+    lock = sockets_module._locked
+    late = pytest.raises(OSError, match=f"another process keeps the folder {folder} locked")
+    with lock(str(folder)), late, lock(str(folder), patience=0.0):
+        raise AssertionError("locked by two")
 
 
 @pytest.mark.parametrize("prefix", ["/", "@"])
@@ -421,7 +423,7 @@ def test_inherited_socket_is_taken_over(listen, listening, folder, kind):
     if kind == "ipv6" and not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
     given = {
-        "ipv4": lambda: listening(),
+        "ipv4": listening,
         "ipv6": lambda: listening(socket.AF_INET6, ("::1", 0)),
         "unix": lambda: listening(socket.AF_UNIX, "s"),
     }[kind]()
@@ -467,28 +469,25 @@ def test_file_is_no_socket():
         os.fstat(file.fileno())
 
 
-def test_descriptor_is_not_taken_twice(listening, monkeypatch):
-    given = listening()
-    fd = given.detach()
-    monkeypatch.setattr("rocket.systemd.FIRST_FD", fd)
-    passed = PassedSockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+def test_descriptor_is_not_taken_twice(listening):
+    fd = listening().detach()
+    passed = PassedSockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}, first=fd)
     with pytest.raises(BindError, match=rf"cannot bind fd://{fd}: 127.0.0.1:\d+ has that descriptor already"):
         open_all(parse_binds(("systemd:", f"fd://{fd}")), **OPTIONS, passed=passed)
 
 
-def test_sockets_of_systemd_are_taken_by_name_and_once(listening, monkeypatch):
+def test_sockets_of_systemd_are_taken_by_name_and_once(listening):
     first, second = listening(), listening()
     numbers = sorted([first.fileno(), second.fileno()])
     if numbers[1] != numbers[0] + 1:
         pytest.skip("another test's thread has taken the descriptor in between")
-    monkeypatch.setattr("rocket.systemd.FIRST_FD", numbers[0])
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:admin", "OTHER": "1"}
-    passed = PassedSockets(environ)
-    (admin,) = open_sockets(parse_bind("systemd:admin"), **OPTIONS, passed=passed)
+    passed = PassedSockets(environ, first=numbers[0])
+    (admin,) = open_all(parse_binds(("systemd:admin",)), **OPTIONS, passed=passed)
     assert admin.sock.fileno() == numbers[1]
     assert environ == {"OTHER": "1"}
     assert refusal("systemd:admin", passed=passed) == "no socket has that name, but web"
-    (web,) = open_sockets(parse_bind("systemd:"), **OPTIONS, passed=passed)
+    (web,) = open_all(parse_binds(("systemd:",)), **OPTIONS, passed=passed)
     assert web.sock.fileno() == numbers[0]
     assert web.describe().endswith("(from systemd)")
     assert refusal("systemd:", passed=passed) == "all are taken"
@@ -496,11 +495,13 @@ def test_sockets_of_systemd_are_taken_by_name_and_once(listening, monkeypatch):
         place.sock.detach()
 
 
-def test_sockets_of_systemd_stay_to_be_taken_if_one_does_not_fit(listening, monkeypatch):
+def test_sockets_of_systemd_stay_to_be_taken_if_one_does_not_fit(listening):
     given = listening(queue=None)
-    monkeypatch.setattr("rocket.systemd.FIRST_FD", given.fileno())
-    passed = PassedSockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+    passed = PassedSockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}, first=given.fileno())
     assert "does not listen" in refusal("systemd:", passed=passed)
     given.listen(1)
-    (place,) = open_sockets(parse_bind("systemd:unknown"), **OPTIONS, passed=passed)
+    taken = listening().getsockname()[1]
+    with pytest.raises(BindError):
+        open_all(parse_binds(("systemd:", f"127.0.0.1:{taken}")), **OPTIONS, passed=passed)
+    (place,) = open_all(parse_binds(("systemd:unknown",)), **OPTIONS, passed=passed)
     place.sock.detach()
