@@ -86,7 +86,7 @@ class Server:
                 raise RuntimeError("the server is running already")
             if self._spent is not None:
                 raise BindError(errno.EBADF, f"cannot bind {self._spent}: it was closed when the server stopped")
-            self._running = _Parts(
+            self._running = parts = _Parts(
                 self.app,
                 self.config,
                 make_monitor=self._make_monitor,
@@ -96,6 +96,13 @@ class Server:
             )
             self._started_at = time.monotonic()
             _running.add(self)
+            try:
+                # Not earlier: a client that has waited for us is served at once, and its handler may ask us.
+                for listener in parts.listeners:
+                    listener.start()
+            except BaseException:
+                self.stop()
+                raise
 
     def serve_forever(self, on_ready: Callable[[], object] = lambda: None) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
@@ -275,7 +282,7 @@ class Server:
 
 
 class _Parts:
-    """What a running server is made of. Made by `Server.start`, of no use after `stop`."""
+    """What a running server is made of. Made by `Server.start`, which starts the listeners; of no use after `stop`."""
 
     def __init__(
         self,
@@ -343,8 +350,6 @@ class _Parts:
             self._listen(binds)
             self.pool.start()
             self.controller.start()
-            for listener in self.listeners:
-                listener.start()
         except BaseException:
             self.stop()
             raise

@@ -27,12 +27,14 @@ class App:
         self.begun = threading.Semaphore(0)
         self.release = threading.Event()
         self.environ = {}
+        self.seen = {}  # the statistics then
 
     def __call__(self, environ, start_response):
         path = environ["PATH_INFO"]
         body = b"hello"
         if path == "/environ":
             self.environ = dict(environ)
+            self.seen = environ["rocket.stats"]()
         elif path == "/wait":
             self.begun.release()
             assert self.release.wait(PATIENCE)
@@ -319,6 +321,17 @@ def test_two_servers_share_a_port_and_both_serve(serve, binds):
 def ask_once(port):
     with connect(("127.0.0.1", port), GET % b"") as sock:
         return answer(sock)[1] == b"hello"
+
+
+def test_client_that_has_waited_for_the_start_finds_a_server_that_runs(binds, app):
+    """As after socket activation: the connection is there before the server is."""
+    bind = binds("fd-unix")
+    client = connect("inherited-1", GET % b"environ")
+    with Server(app, bind=bind) as server:
+        assert answer(client)[1] == b"hello"
+        assert app.seen["running"]
+        assert server.running
+    client.close()
 
 
 def test_failed_start_leaves_no_socket_file(app, binds, serve):
