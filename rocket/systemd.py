@@ -47,7 +47,8 @@ class PassedSockets:
     def take(self, fds: list[int]) -> None:
         """Strike *fds* off: they have an owner now."""
         with self._lock:
-            self._waiting = [item for item in self._waiting or () if item[0] not in fds]
+            if self._waiting is not None:
+                self._waiting = [item for item in self._waiting if item[0] not in fds]
 
     def unasked(self) -> int:
         """Return how many sockets were handed over to this process that nobody has asked for yet."""
