@@ -66,7 +66,7 @@ class Listener:
         self._stop_read, self._stop_write = os.pipe()
         self._stop_lock = threading.Lock()  # one stop at a time, or a descriptor would be closed twice
         self._complained = -COMPLAIN
-        self._thread = threading.Thread(target=self._run, name=f"rocket-listener {place}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"rocket-listener-{place}", daemon=True)
 
     @property
     def alive(self) -> bool:
