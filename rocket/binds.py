@@ -149,14 +149,14 @@ def without_secrets(text: str) -> str:
 
 def unix_url(path: str, *, secure: bool = False) -> str:
     """Return a URL for a unix socket: `http+unix://%2Frun%2Fsite.sock/`, as requests-unixsocket and others read it."""
-    return f"{'https' if secure else 'http'}+unix://{quote(path, safe='')}/"
+    return f"{'https' if secure else 'http'}+unix://{quote(path, safe='', errors='surrogateescape')}/"
 
 
 def unix_label(path: str) -> str:
     """Return how the bind of a unix socket is written: `unix:/run/site.sock`, `unix:@name`."""
     if path.startswith("\0"):
-        return "unix:@" + quote(path[1:], safe="/")
-    return "unix:" + quote(path, safe="/@" if path.startswith("/") else "/")
+        return "unix:@" + quote(path[1:], safe="/", errors="surrogateescape")
+    return "unix:" + quote(path, safe="/@" if path.startswith("/") else "/", errors="surrogateescape")
 
 
 # Each raises ValueError with what is wrong, and `parse_bind` adds with which text.

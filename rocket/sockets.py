@@ -272,18 +272,20 @@ def _listen_at(path: str, bind: Bind, sock: socket.socket, backlog: int) -> List
 
 def _ids(bind: Bind) -> tuple[int, int]:
     """Return the numbers of the owner and the group; -1 if they are not to be changed."""
-    user = group = -1
+    user = _id(bind.owner, "user", lambda name: pwd.getpwnam(name).pw_uid)
+    return user, _id(bind.group, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _id(written: str, what: str, find: Callable[[str], int]) -> int:
+    if not written:
+        return -1
     try:
-        if bind.owner:
-            user = int(bind.owner) if bind.owner.isdecimal() else pwd.getpwnam(bind.owner).pw_uid
-    except KeyError:
-        raise OSError(errno.EINVAL, f"there is no user {bind.owner!r}") from None
-    try:
-        if bind.group:
-            group = int(bind.group) if bind.group.isdecimal() else grp.getgrnam(bind.group).gr_gid
-    except KeyError:
-        raise OSError(errno.EINVAL, f"there is no group {bind.group!r}") from None
-    return user, group
+        number = int(written) if written.isdecimal() else find(written)
+        if number < 0xFFFFFFFF:  # which is -1 for chown(2): leave it
+            return number
+    except (KeyError, ValueError):  # ValueError: NUL in the name, or more digits than Python takes
+        pass
+    raise OSError(errno.EINVAL, f"there is no {what} {written!r}")
 
 
 def _set_access(path: str, mode: Optional[int], user: int, group: int) -> None:

@@ -65,8 +65,8 @@ class PassedSockets:
         if pid != str(os.getpid()):
             why = f"LISTEN_PID is {pid}, and this process {os.getpid()}: a wrapper must start it by exec"
             raise OSError(errno.ENOENT, f"they were handed over to another process ({why})")
-        if not number.isdecimal() or len(number) > 9:
-            raise OSError(errno.EINVAL, f"LISTEN_FDS is no number: {number!r}")
+        if not number.isdecimal() or len(number) > 5:
+            raise OSError(errno.EINVAL, f"LISTEN_FDS is not possible: {number!r}")
         called = names.split(":") if names else [UNNAMED] * int(number)
         if len(called) != int(number):
             raise OSError(errno.EINVAL, f"LISTEN_FDNAMES has {len(called)} names, LISTEN_FDS says {number}")

@@ -65,7 +65,7 @@ def test_the_path_of_a_unix_socket_is_read(text, path):
     assert (bind.kind, bind.path, bind.mode, bind.owner, bind.group) == ("unix", path, None, "", "")
 
 
-@pytest.mark.parametrize("path", ["/run/a b?.sock", "@site", "\0site", "run/a,b", "/ä/%"])
+@pytest.mark.parametrize("path", ["/run/a b?.sock", "@site", "\0site", "run/a,b", "/ä/%", "/\udcff"])
 def test_a_path_is_shown_so_that_it_can_be_read_again(path):
     assert parse_bind(unix_label(path)).path == path
 

@@ -233,9 +233,10 @@ def test_owner_that_may_not_be_given_is_refused_and_nothing_left(folder):
 
 
 @pytest.mark.parametrize("parameter", ["owner", "group"])
-def test_unknown_owner_is_named(folder, parameter):
+@pytest.mark.parametrize("name", ["no-such-one", "4294967295", "9" * 20, "9" * 5000])
+def test_unknown_owner_is_named(folder, parameter, name):
     what = {"owner": "user", "group": "group"}[parameter]
-    assert refusal(f"unix:s?{parameter}=no-such-one") == f"there is no {what} 'no-such-one'"
+    assert refusal(f"unix:s?{parameter}={name}") == f"there is no {what} {name!r}"
     assert os.listdir(folder) == []
 
 

@@ -81,8 +81,9 @@ def test_nothing_is_unasked_where_nothing_was_handed_over_to_us(variables):
 def test_why_there_is_no_socket_is_said():
     assert "LISTEN_PID and LISTEN_FDS are not both set" in refusal({})
     assert f"LISTEN_PID is 1, and this process {os.getpid()}" in refusal({"LISTEN_PID": "1", "LISTEN_FDS": "1"})
-    assert refusal(passed(FDS="one")) == "LISTEN_FDS is no number: 'one'"
-    assert refusal(passed(FDS="-1")) == "LISTEN_FDS is no number: '-1'"
+    assert refusal(passed(FDS="one")) == "LISTEN_FDS is not possible: 'one'"
+    assert refusal(passed(FDS="-1")) == "LISTEN_FDS is not possible: '-1'"
+    assert refusal(passed(FDS="999999999")) == "LISTEN_FDS is not possible: '999999999'"
     assert refusal(passed(FDS="0")).endswith("LISTEN_FDS is 0")
     assert refusal(passed(FDS="1", FDNAMES="a:b")) == "LISTEN_FDNAMES has 2 names, LISTEN_FDS says 1"
     assert refusal(passed(FDS="2", FDNAMES="a:b"), "c") == "no socket has that name, but a, b"
