@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from rocket.binds import EXPECTED, parse_binds, without_secrets
 from rocket.errors import ConfigError
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Kind:
     """Read an option's value from what a person wrote, and write it for one.
 
     *read* takes a string or a Python value. It raises ValueError or TypeError if that is not what *expects* says,
-    and OverflowError if only its magnitude is impossible.
+    OverflowError if only its magnitude is impossible, and ConfigError to say itself what is wrong.
     """
 
     expects: str
@@ -120,24 +121,23 @@ def choice(*words: str) -> Kind:
 
 
 def addresses() -> Kind:
-    """One or more of what `parse_address` reads: a sequence of strings, or one string with commas."""
+    """One or more of what `rocket.binds` reads: a sequence of strings, or one string with commas."""
 
     def read(value: object) -> tuple[str, ...]:
         written = value.split(",") if isinstance(value, str) else value
         if not isinstance(written, Iterable):
             raise TypeError
         found = tuple(address.strip() for item in written for address in _text(item).split(","))
-        for item in found:
-            parse_address(item)
-        if not found:
+        if not found or "" in found:
             raise ValueError
+        parse_binds(found)
         return found
 
     return Kind(
-        "host:port, [IPv6 address]:port or :port (all addresses), with a port from 0 (a free one) to 65535",
+        EXPECTED,
         read,
-        metavar="HOST:PORT",
-        show=lambda value: ", ".join(value) if isinstance(value, tuple) else str(value),
+        metavar="ADDRESS",
+        show=lambda value: without_secrets(", ".join(value) if isinstance(value, tuple) else str(value)),
     )
 
 
@@ -227,7 +227,6 @@ def _within(number: N, least: N, most: N) -> N:
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+(?=\s*\w))?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*", re.ASCII)
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": KIB, "MiB": MIB, "GiB": GIB}
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\[\]:/\s]*)):(\d{1,5})", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -249,17 +248,6 @@ def show_size(value: object) -> str:
         if number and number % factor == 0:
             return f"{number // factor}{unit}"
     return str(number)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of *text*: `localhost:8000`, `[::1]:8000`, or `:8000`, whose host is "" (all addresses).
-
-    Raise ValueError for anything else, also for an IPv6 address without brackets: `::1:8000` is an address itself.
-    """
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError(f"not an address to listen on: {text!r}")
-    return match[1] or match[2] or "", int(match[3])
 
 
 # --- The options -----------------------------------------------------------------------------------------------------
@@ -292,6 +280,8 @@ class Option:
         """Return *value* as the option's type, or raise ConfigError that names *origin*."""
         try:
             return self.kind.read(value)
+        except ConfigError as exc:  # it knows better than *expects* what is wrong
+            raise ConfigError(f"{self.name}: {exc}{_from(origin)}") from None
         except OverflowError:
             raise ConfigError(f"{self.name} is too large: {value!r}{_from(origin)}") from None
         except (ValueError, TypeError):
@@ -314,8 +304,9 @@ class Config:
     # fmt: off
     bind: tuple[str, ...] = option(
         ("127.0.0.1:8000",), addresses(), LISTENING,
-        "Where to listen: host:port, [::1]:port, or :port for all addresses; port 0 takes a free one. "
-        "Several addresses are separated by commas.",
+        "Where to listen: host:port, [::1]:port, or :port for all addresses (port 0 takes a free one); unix:/path, "
+        "unix:@name, fd://3, systemd: or systemd:NAME; tls://host:port?cert=FILE&key=FILE. docs/binds.md has the rest. "
+        "Several, also of several kinds, are separated by commas.",
     )
     backlog: int = option(
         2048, count(least=1), LISTENING,

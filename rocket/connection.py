@@ -38,9 +38,9 @@ class Connection:
     A connection has one owner at a time: the active queue, a worker, or the reactor. Only the owner
     touches it; handing it over is the owner's last act.
 
-    *peer* is the address of the other side, *endpoint* the (host, port) that was connected to,
-    *secure* whether the bytes are protected by TLS. *created* is a `time.monotonic`, *requests* counts
-    the requests that were begun.
+    *peer* is the address of the other side, ("", "") for a unix socket, *endpoint* the (host, port) that
+    was connected to, *secure* whether the bytes are protected by TLS. *created* is a `time.monotonic`,
+    *requests* counts the requests that were begun.
     """
 
     __slots__ = (
@@ -97,7 +97,8 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self.fd}"
         serving = f", {self.request}" if self.request else ""
-        return f"<Connection {state} from {':'.join(self.peer)}, {self.requests} requests{serving}>"
+        peer = ":".join(self.peer) if self.peer[0] else "a unix socket"
+        return f"<Connection {state} from {peer}, {self.requests} requests{serving}>"
 
     # ------------------------------------------------------------------ reading
 

@@ -1,4 +1,4 @@
-"""Listeners: listening sockets, and the threads that accept from them."""
+"""Listeners: the threads that accept from listening sockets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import errno
 import logging
 import os
 import select
-import socket
 import threading
 import time
-from typing import Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from rocket.connection import Connection
-from rocket.errors import BindError
+
+if TYPE_CHECKING:
+    from rocket.sockets import ListeningSocket
 
 log = logging.getLogger("rocket.listener")
 
@@ -27,86 +28,15 @@ ONE_CLIENT = frozenset(
     if hasattr(errno, name)
 )
 GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
-NO_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 PAUSE = 0.1  # s: between two looks at a shortage, or at a full server
 SHORT_PAUSE = 0.005  # s: between two looks while the queue is full
 COMPLAIN = 5.0  # s: between two log lines about the same shortage
-DEFER_ACCEPT = 5  # s: how long the kernel keeps a connection that says nothing to itself
-
-
-class Address(NamedTuple):
-    """Where to listen: *host* "" is every address of the host, *port* 0 a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def open_sockets(address: Address, *, backlog: int, dual_stack: bool, defer_accept: bool) -> list[socket.socket]:
-    """Return listening sockets, one for each address that the host name means. Raises BindError.
-
-    With *dual_stack* one IPv6 socket on all addresses takes IPv4 connections too.
-    """
-    host = address.host or None
-    try:
-        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as exc:  # UnicodeError: no host name at all
-        raise BindError(getattr(exc, "errno", None), f"cannot bind {address}: {_reason(exc)}") from exc
-    wanted = list(dict.fromkeys((family, where) for family, _, _, _, where in found))
-    both = dual_stack and socket.has_dualstack_ipv6()
-    if both:
-        wanted.sort(key=lambda item: item[0] != socket.AF_INET6)
-    sockets: list[socket.socket] = []
-    missing: Optional[OSError] = None
-    for family, where in wanted:
-        if sockets and both and host is None:
-            break  # the IPv6 socket has it
-        try:
-            if sockets and address.port == 0:  # "localhost:0": one port for IPv4 and IPv6
-                where = (where[0], sockets[0].getsockname()[1], *where[2:])
-            v6_only = not (both and where[0] == "::")
-            sockets.append(_open_socket(family, where, backlog=backlog, v6_only=v6_only, defer=defer_accept))
-        except OSError as exc:
-            if exc.errno in NO_FAMILY:
-                missing = exc
-                continue  # a name with two addresses, on a host without one of the families
-            for sock in sockets:
-                sock.close()
-            raise BindError(exc.errno, f"cannot bind {address}: {_reason(exc)}") from exc
-    if not sockets and missing is not None:
-        raise BindError(missing.errno, f"cannot bind {address}: {_reason(missing)}") from missing
-    return sockets
-
-
-def _reason(exc: Exception) -> str:
-    return getattr(exc, "strerror", None) or str(exc)
-
-
-def _open_socket(family: int, where: tuple[object, ...], *, backlog: int, v6_only: bool, defer: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)  # CLOEXEC (PEP 446)
-    try:
-        # A restart binds at once, though connections of the last run are in TIME_WAIT.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6_only))
-        # Accepted sockets inherit it (Linux, BSD): one call here instead of one a connection.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if defer and hasattr(socket, "TCP_DEFER_ACCEPT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_ACCEPT)
-        sock.bind(where)
-        sock.listen(backlog)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 class Listener:
     """Accept from one listening socket, in a thread of its own, and hand the connections on.
 
+    *place* is the socket, of TCP or a unix socket, and the listener's from now on.
     *on_connection* gets each, and owns it then. *full* tells whether no more should be accepted now;
     *on_shortage* is called, to make room, when somebody waits though that is so, or though descriptors
     have run out. Then it pauses: never 100 % CPU. *congested* tells whether the workers have enough to do
@@ -115,7 +45,7 @@ class Listener:
 
     def __init__(
         self,
-        sock: socket.socket,
+        place: ListeningSocket,
         *,
         on_connection: Callable[[Connection], None],
         full: Callable[[], bool],
@@ -123,25 +53,34 @@ class Listener:
         congested: Callable[[], bool] = lambda: False,
         output_limits: tuple[int, int] = (1 << 20, 1 << 28),
     ) -> None:
-        self.sock = sock
-        self.address = Address(*sock.getsockname()[:2])
+        self.place = place
+        self.sock = place.sock
         self.accepted = 0
         self._on_connection = on_connection
         self._full = full
         self._on_shortage = on_shortage
         self._congested = congested
         self._output_limits = output_limits
-        self._endpoint = (self.address.host, str(self.address.port))
+        self._endpoint = place.endpoint
+        self._peer: Callable[[Any], tuple[str, str]] = _no_peer if place.local else _tcp_peer
         self._stop_read, self._stop_write = os.pipe()
         self._stop_lock = threading.Lock()  # one stop at a time, or a descriptor would be closed twice
         self._complained = -COMPLAIN
-        self._thread = threading.Thread(target=self._run, name=f"rocket-listener-{self.address.port}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"rocket-listener-{place}", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs, as it should between `start` and `stop`."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the listening socket: new clients are refused. Returns when the thread has ended. Idempotent."""
+        """Close the listening socket: new clients are refused. Returns when the thread has ended. Idempotent.
+
+        The file of a unix socket is removed, if it is ours.
+        """
         with self._stop_lock:
             if self._stop_write < 0:
                 return
@@ -151,7 +90,7 @@ class Listener:
             if self._thread.ident is not None:
                 self._thread.join()
             os.close(self._stop_read)
-            self.sock.close()
+            self.place.release()
 
     # ------------------------------------------------------------------ the thread
 
@@ -174,16 +113,16 @@ class Listener:
                 self._on_shortage()
             except Exception as exc:
                 if isinstance(exc, OSError) and exc.errno in GONE:
-                    log.error("the listening socket of %s is gone: %s", self.address, exc.strerror)
+                    log.error("the listening socket of %s is gone: %s", self.place, exc.strerror)
                     return
-                self._complain("cannot accept on %s: %s", self.address, exc)
+                self._complain("cannot accept on %s: %s", self.place, exc)
             if stop.poll(PAUSE * 1000):
                 return
 
     def _accept_all(self) -> bool:
         """Accept until nobody waits, or there is no room; False if not even the first could be accepted."""
         if self._full():
-            self._complain("%s: no more connections are accepted until some are done", self.address)
+            self._complain("%s: no more connections are accepted until some are done", self.place)
             return False
         accepted_any = False
         while self._stop_write >= 0:  # or stopped in the middle of a flood of clients
@@ -198,7 +137,7 @@ class Listener:
                     raise
                 # Out of descriptors it says so also when nobody waits.
                 if not accepted_any:
-                    self._complain("cannot accept on %s: %s", self.address, exc.strerror)
+                    self._complain("cannot accept on %s: %s", self.place, exc.strerror)
                 return accepted_any
             accepted_any = True
             self.accepted += 1
@@ -207,10 +146,8 @@ class Listener:
             except OSError:
                 sock.close()
                 continue
-            # An IPv4 client of a dual-stack socket (RFC 4291, section 2.5.5.2) is an IPv4 client.
-            host = address[0][7:] if address[0].startswith("::ffff:") else address[0]
             self._on_connection(
-                Connection(sock, (host, str(address[1])), self._endpoint, output_limits=self._output_limits)
+                Connection(sock, self._peer(address), self._endpoint, output_limits=self._output_limits)
             )
             if self._full() or self._congested():
                 break
@@ -221,3 +158,15 @@ class Listener:
         if now - self._complained >= COMPLAIN:
             self._complained = now
             log.error(text, *args)
+
+
+def _tcp_peer(address: tuple[Any, ...]) -> tuple[str, str]:
+    """Return the host and the port of what accept(2) returned."""
+    host: str = address[0]
+    # An IPv4 client of a dual-stack socket (RFC 4291, section 2.5.5.2) is an IPv4 client.
+    return host[7:] if host.startswith("::ffff:") else host, str(address[1])
+
+
+def _no_peer(_: object) -> tuple[str, str]:
+    """Return the peer of a unix socket: it has no address. "" is that in CGI (RFC 3875, 4.1: NULL), and gunicorn's."""
+    return "", ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -12,16 +13,20 @@ import threading
 import time
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rocket import http1, monitors, pools
-from rocket.config import Config, parse_address
-from rocket.errors import ConfigError
-from rocket.listener import Address, Listener, open_sockets
+from rocket.binds import Address, Bind, parse_binds
+from rocket.config import Config
+from rocket.errors import BindError, ConfigError
+from rocket.listener import Listener
 from rocket.pools.controller import Controller
+from rocket.pools.health import Health
 from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
 from rocket.signals import Signals
+from rocket.sockets import open_all
+from rocket.systemd import PASSED, Supervised
 from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.tasks import FlushTask
 
@@ -34,6 +39,7 @@ log = logging.getLogger("rocket.server")
 RESERVE = 64  # descriptors that are left for files, databases and the like
 EVICT = 16  # idle connections that go at a time when room is needed
 SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
+FRESH = 1.0  # s: what a new connection's first request is given when the server stops
 STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
 
 
@@ -49,7 +55,8 @@ class Server:
     known option if one is unknown. *monitor* and *scaling* take names, dotted paths or objects. With
     ``worker=`` a subclass of `Worker` serves, and *app* is whatever that expects.
 
-    Several servers may run in one process, in any thread. A stopped server can be started again.
+    Several servers may run in one process, in any thread. A stopped server can be started again,
+    unless it listened on sockets that were inherited: they are closed then.
     """
 
     def __init__(self, app: Any, *, config: Optional[Config] = None, **options: Any) -> None:
@@ -62,7 +69,10 @@ class Server:
             raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
-        self._addresses = [Address(*parse_address(text)) for text in self.config.bind]
+        self._binds = parse_binds(self.config.bind)
+        for bind in self._binds:
+            _check_tls(bind)
+        self._spent: Optional[Bind] = None  # what was inherited, and is not there a second time
         self._state_lock = threading.RLock()  # one start or stop at a time
         self._running: Optional[_Parts] = None
         self._started_at = 0.0
@@ -75,36 +85,50 @@ class Server:
         with self._state_lock:
             if self._running is not None:
                 raise RuntimeError("the server is running already")
-            self._running = _Parts(
+            if self._spent is not None:
+                raise BindError(errno.EBADF, f"cannot bind {self._spent}: it was closed when the server stopped")
+            self._running = parts = _Parts(
                 self.app,
                 self.config,
                 make_monitor=self._make_monitor,
                 policy=self._policy,
-                addresses=self._addresses,
+                binds=self._binds,
                 server=self,
             )
             self._started_at = time.monotonic()
             _running.add(self)
+            try:
+                # Not earlier: a client that has waited for us is served at once, and its handler may ask us.
+                for listener in parts.listeners:
+                    listener.start()
+            except BaseException:
+                self.stop()
+                raise
 
     def serve_forever(self, on_ready: Callable[[], object] = lambda: None) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
 
         Starts the server if it has not been started; *on_ready* is called when it serves. The signals are
-        only listened to in the main thread, from before the start on.
+        only listened to in the main thread, from before the start on. A supervisor that has asked for it is
+        told that we are ready, well, and stopping (sd_notify(3)).
         """
+        supervised = Supervised(os.environ, ailment=self._ailment)
         with Signals() as signals:
             self._signals = signals
             try:
                 if self._running is None:
                     self.start()
                 on_ready()
+                supervised.ready("serving on " + ", ".join(self.urls))
                 number = signals.wait()
+                supervised.stopping("finishing what is in progress")
                 if number:
                     name, timeout = signal.Signals(number).name, self.config.graceful_timeout
                     log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
                     self.drain()
             finally:
                 self._signals = None
+                supervised.stop()
 
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Accept no more, close idle connections, finish requests in progress, then stop. Return whether all finished.
@@ -134,6 +158,7 @@ class Server:
             parts, self._running = self._running, None
             if parts is not None:
                 _running.discard(self)
+                self._spent = next((bind for bind in self._binds if bind.inherited), None)
                 parts.stop()
                 log.info("stopped")
                 if self._signals is not None:
@@ -185,16 +210,21 @@ class Server:
         return self._running is not None
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """The (host, port) pairs that are listened on, with their real ports; empty if it does not run."""
+    def addresses(self) -> list[Union[Address, str]]:
+        """What is listened on, as `socket.connect` takes it; empty if it does not run.
+
+        (host, port), with the real port; for a unix socket its path, which begins with NUL if it is abstract.
+        """
         parts = self._running
-        return [] if parts is None else [(listener.address.host, listener.address.port) for listener in parts.listeners]
+        return [] if parts is None else [listener.place.address for listener in parts.listeners]
 
     @property
     def urls(self) -> list[str]:
-        """A URL for each address; an any-address is named by the loopback address."""
-        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        return [f"http://{Address(loopback.get(host, host), port)}/" for host, port in self.addresses]
+        """A URL for each address: an any-address is named by the loopback address, a unix socket as in
+        `http+unix://%2Frun%2Fsite.sock/`.
+        """
+        parts = self._running
+        return [] if parts is None else [listener.place.url for listener in parts.listeners]
 
     @property
     def url(self) -> str:
@@ -217,10 +247,7 @@ class Server:
         config = self.config
         lines = []
         if parts is not None:
-            everywhere = any(host in {"0.0.0.0", "::"} for host, _ in self.addresses)
-            lines.append(
-                "listening on " + ", ".join(self.urls) + (" (all addresses of the host)" if everywhere else "")
-            )
+            lines.append("listening on " + ", ".join(listener.place.describe() for listener in parts.listeners))
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
             lines.append(f"monitor {parts.monitor_name}: {why}")
             lines.append(f"at most {parts.max_connections} connections")
@@ -237,6 +264,11 @@ class Server:
         if parts is not None:
             parts.abandon()
 
+    def _ailment(self) -> str:
+        """Return what is wrong with the running server, for a supervisor's watchdog."""
+        parts = self._running
+        return "" if parts is None else parts.ailment()
+
     def _in_a_hurry(self) -> bool:
         """Whether a second signal has come."""
         return self._signals is not None and self._signals.count > 1
@@ -251,7 +283,7 @@ class Server:
 
 
 class _Parts:
-    """What a running server is made of. Made by `Server.start`, of no use after `stop`."""
+    """What a running server is made of. Made by `Server.start`, which starts the listeners; of no use after `stop`."""
 
     def __init__(
         self,
@@ -260,7 +292,7 @@ class _Parts:
         *,
         make_monitor: Callable[[], monitors.Monitor],
         policy: ScalingPolicy,
-        addresses: list[Address],
+        binds: list[Bind],
         server: Server,
     ) -> None:
         self.draining = False
@@ -313,28 +345,24 @@ class _Parts:
             memory_reserve=config.memory_reserve,
             trusted=frozenset(pools.POLICIES.values()),
         )
+        self._health = Health(self.pool, self.controller)
         try:
             self._clerk = self._new_worker()  # sees to late connections, in the polling thread
             self._usher = self._new_worker()  # turns away those that wait too long, in the controller's
-            for address in addresses:
-                self._listen(address)
+            self._listen(binds)
             self.pool.start()
             self.controller.start()
-            for listener in self.listeners:
-                listener.start()
         except BaseException:
             self.stop()
             raise
 
-    def _listen(self, address: Address) -> None:
+    def _listen(self, binds: list[Bind]) -> None:
         config = self._config
-        sockets = open_sockets(
-            address, backlog=config.backlog, dual_stack=config.dual_stack, defer_accept=config.defer_accept
-        )
+        places = open_all(binds, backlog=config.backlog, dual_stack=config.dual_stack, defer_accept=config.defer_accept)
         try:
-            while sockets:
+            while places:
                 listener = Listener(
-                    sockets[0],
+                    places[0],
                     on_connection=self._accepted,
                     full=self._full,
                     on_shortage=self._make_room,
@@ -342,10 +370,12 @@ class _Parts:
                     output_limits=(config.response_buffer, config.response_spool),
                 )
                 self.listeners.append(listener)
-                sockets.pop(0)
+                places.pop(0)
         finally:
-            for sock in sockets:  # out of descriptors: a listener has a pipe
-                sock.close()
+            for place in places:  # out of descriptors: a listener has a pipe
+                place.release()
+        if PASSED.unasked():
+            log.warning("systemd has handed over sockets (LISTEN_FDS): only bind='systemd:' listens on them")
 
     # ------------------------------------------------------------------ called by the parts
 
@@ -446,6 +476,13 @@ class _Parts:
             "readings": None if readings is None else asdict(readings),
         }
 
+    def ailment(self) -> str:
+        """Return what is wrong; "" if nothing is. One thread."""
+        if self.draining or self._stopped:
+            return ""
+        deaf = [str(listener.place) for listener in self.listeners if not listener.alive]
+        return f"nobody accepts on {', '.join(deaf)}" if deaf else self._health.ailment()
+
     # ------------------------------------------------------------------ the end
 
     def drain(self, timeout: float, hurry: Callable[[], bool]) -> bool:
@@ -526,12 +563,24 @@ def serve(app: Any, **options: Any) -> None:
     Server(app, **options).serve_forever()
 
 
+def _check_tls(bind: Bind) -> None:
+    """Raise ConfigError if *bind* asks for TLS: this is where its `Bind.tls` is to become an SSLContext."""
+    if bind.tls is not None:
+        raise ConfigError(f"bind: {str(bind)!r}: there is no TLS yet; let a proxy do it (docs/deploying.md)")
+
+
 def _is_idle(connection: Connection) -> bool:
     return connection.task is None and not connection.buffer
 
 
 def _may_go(connection: Connection) -> bool:
-    """Whether a parked connection is cut when the server stops: all but those that are being answered."""
+    """Whether a parked connection is cut when the server stops: all but those that are being answered, and new ones.
+
+    Who has just connected has not been told to go elsewhere, and its first request is on the way: where another process
+    takes the socket over, nobody is to notice.
+    """
+    if connection.requests == 0 and time.monotonic() - connection.created < FRESH:
+        return False
     return not isinstance(connection.task, FlushTask)
 
 

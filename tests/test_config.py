@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rocket.config import OPTIONS, Config, parse_address, parse_size, show_size
+from rocket.config import OPTIONS, Config, parse_size, show_size
 from rocket.errors import ConfigError
 
 
@@ -149,31 +149,7 @@ def test_a_config_can_be_made_from_its_own_values():
     assert list(config.as_dict()) == list(OPTIONS)
 
 
-# --- Addresses and sizes ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
-        ("[::1]:8000", ("::1", 8000)),
-        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
-        (":8000", ("", 8000)),
-        ("localhost:0", ("localhost", 0)),
-        ("example.org:65535", ("example.org", 65535)),
-    ],
-)
-def test_an_address_is_read(text, address):
-    assert parse_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "8000", "localhost", "localhost:", "localhost:65536", "::1:8000", "[::1]", "http://a:80", "a b:80", "a:٣"],
-)
-def test_what_is_no_address_is_refused(text):
-    with pytest.raises(ValueError, match="not an address"):
-        parse_address(text)
+# --- Sizes -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "shown"), [(0, "0"), (8190, "8190"), (65536, "64KiB"), (1 << 30, "1GiB")])

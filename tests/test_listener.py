@@ -1,4 +1,4 @@
-"""Listeners: what they bind, what they hand on, and what they do when there is no room."""
+"""Listeners: what they hand on, and what they do when there is no room."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ import pytest
 from core_helpers import PATIENCE, thread, until
 
 from rocket import listener as listener_module
-from rocket.errors import BindError
-from rocket.listener import Address, Listener, open_sockets
+from rocket.binds import parse_bind
+from rocket.listener import Listener
+from rocket.sockets import open_sockets
 
 OPTIONS = {"backlog": 64, "dual_stack": True, "defer_accept": False}
-HAS_IPV6 = socket.has_dualstack_ipv6()
-needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here")
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 
 
 class Door:
@@ -61,9 +61,10 @@ def serve():
     """What starts a listener for guests, on a free port."""
     started = []
 
-    def serve(guests, *errors, host="127.0.0.1"):
-        (sock,) = open_sockets(Address(host, 0), **OPTIONS)
-        made = Listener(Door(sock, *errors), on_connection=guests.come, full=guests.full, on_shortage=guests.make_room)
+    def serve(guests, *errors, bind="127.0.0.1:0"):
+        (place,) = open_sockets(parse_bind(bind), **OPTIONS)
+        place.sock = Door(place.sock, *errors)
+        made = Listener(place, on_connection=guests.come, full=guests.full, on_shortage=guests.make_room)
         started.append((made, guests))
         made.start()
         return made
@@ -76,96 +77,7 @@ def serve():
 
 
 def knock(listener):
-    return socket.create_connection(listener.address, timeout=PATIENCE)
-
-
-def close_all(sockets):
-    for sock in sockets:
-        sock.close()
-
-
-# ---------------------------------------------------------------------- binding
-
-
-def test_port_0_is_a_free_one():
-    (sock,) = open_sockets(Address("127.0.0.1", 0), **OPTIONS)
-    with sock:
-        assert sock.getsockname()[1] > 0
-        assert not sock.getblocking()
-        assert not sock.get_inheritable()
-
-
-def test_taken_port_is_named():
-    (sock,) = open_sockets(Address("127.0.0.1", 0), **OPTIONS)
-    port = sock.getsockname()[1]
-    with sock, pytest.raises(BindError, match=rf"127\.0\.0\.1:{port}.*[Aa]ddress.*in use") as caught:
-        open_sockets(Address("127.0.0.1", port), **OPTIONS)
-    assert caught.value.errno == errno.EADDRINUSE
-
-
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 80, "203.0.113.1"])
-def test_host_that_is_not_ours_is_named(host):
-    with pytest.raises(BindError, match=f"cannot bind {host}:0: ."):
-        open_sockets(Address(host, 0), **OPTIONS)
-
-
-def test_failing_bind_leaves_no_descriptor_open():
-    (sock,) = open_sockets(Address("127.0.0.1", 0), **OPTIONS)
-    with sock:
-        lowest = os.dup(0)
-        os.close(lowest)
-        with pytest.raises(BindError):
-            open_sockets(Address("127.0.0.1", sock.getsockname()[1]), **OPTIONS)
-        again = os.dup(0)
-        os.close(again)
-    assert again == lowest
-
-
-@needs_ipv6
-def test_ipv6_address_is_bound():
-    (sock,) = open_sockets(Address("::1", 0), **OPTIONS)
-    with sock, socket.create_connection(sock.getsockname()[:2], timeout=PATIENCE):
-        pass
-
-
-@needs_ipv6
-@pytest.mark.parametrize("host", ["", "::"])
-def test_dual_stack_takes_ipv4_and_ipv6_on_one_socket(host):
-    (sock,) = open_sockets(Address(host, 0), **OPTIONS)
-    with sock:
-        port = sock.getsockname()[1]
-        for address in ("127.0.0.1", "::1"):
-            socket.create_connection((address, port), timeout=PATIENCE).close()
-
-
-@needs_ipv6
-def test_without_dual_stack_ipv6_is_ipv6_only():
-    (sock,) = open_sockets(Address("::", 0), **{**OPTIONS, "dual_stack": False})
-    with sock, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", sock.getsockname()[1]), timeout=PATIENCE)
-
-
-@needs_ipv6
-def test_without_dual_stack_all_addresses_are_two_sockets_with_one_port():
-    sockets = open_sockets(Address("", 0), **{**OPTIONS, "dual_stack": False})
-    try:
-        assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
-        assert len({sock.getsockname()[1] for sock in sockets}) == 1
-    finally:
-        close_all(sockets)
-
-
-def test_name_with_several_addresses_has_one_port():
-    sockets = open_sockets(Address("localhost", 0), **OPTIONS)
-    try:
-        assert len({sock.getsockname()[1] for sock in sockets}) == 1
-    finally:
-        close_all(sockets)
-
-
-def test_addresses_are_written_as_urls_have_them():
-    assert str(Address("::1", 80)) == "[::1]:80"
-    assert str(Address("127.0.0.1", 80)) == "127.0.0.1:80"
+    return socket.create_connection(listener.place.address, timeout=PATIENCE)
 
 
 # ---------------------------------------------------------------------- accepting
@@ -179,7 +91,7 @@ def test_connections_are_handed_on(serve):
         (connection,) = guests.connections
         host, port = client.getsockname()
         assert connection.peer == (host, str(port))
-        assert connection.endpoint == ("127.0.0.1", str(listener.address.port))
+        assert connection.endpoint == ("127.0.0.1", str(listener.place.address.port))
         assert not connection.sock.getblocking()
         assert listener.accepted == 1
 
@@ -187,8 +99,8 @@ def test_connections_are_handed_on(serve):
 @needs_ipv6
 def test_ipv4_client_of_a_dual_stack_socket_has_an_ipv4_address(serve):
     guests = Guests()
-    listener = serve(guests, host="::")
-    with socket.create_connection(("127.0.0.1", listener.address.port), timeout=PATIENCE):
+    listener = serve(guests, bind="[::]:0")
+    with socket.create_connection(("127.0.0.1", listener.place.address.port), timeout=PATIENCE):
         assert guests.came.acquire(timeout=PATIENCE)
         assert guests.connections[0].peer[0] == "127.0.0.1"
 
@@ -268,11 +180,11 @@ def test_stop_refuses_new_clients(serve):
 
 
 def test_stop_before_start_closes_the_socket():
-    (sock,) = open_sockets(Address("127.0.0.1", 0), **OPTIONS)
+    (place,) = open_sockets(parse_bind("127.0.0.1:0"), **OPTIONS)
     guests = Guests()
-    listener = Listener(sock, on_connection=guests.come, full=guests.full, on_shortage=guests.make_room)
+    listener = Listener(place, on_connection=guests.come, full=guests.full, on_shortage=guests.make_room)
     listener.stop()
-    assert sock.fileno() == -1
+    assert place.sock.fileno() == -1
 
 
 def test_stop_while_paused(serve):

@@ -13,6 +13,7 @@ from core_helpers import PATIENCE, kill, thread, until
 
 from rocket import BindError, ConfigError, Server, Worker
 from rocket.monitors import MONITORS
+from rocket.server import FRESH, _may_go
 from rocket.workers.base import CLOSE, READ_MORE
 
 HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]
@@ -515,6 +516,16 @@ def test_last_answer_says_that_it_is(serve, app):
             until(lambda: all(worker.draining for worker in server._running._workers))
             app.release.set()
             assert b"connection: close" in answer(busy)[0].lower()
+
+
+def test_new_connections_are_given_time_for_their_first_request_when_it_stops(make_connection):
+    connection, _ = make_connection()
+    assert not _may_go(connection)  # else it would be closed without an answer, though it was accepted
+    connection.created -= FRESH
+    assert _may_go(connection)
+    kept, _ = make_connection()
+    kept.requests = 1
+    assert _may_go(kept)
 
 
 def test_drain_cuts_half_a_body_at_once(serve, app):

@@ -72,6 +72,7 @@ class Controller:
     ) -> None:
         self.pool = pool
         self.readings: Optional[Readings] = None  # those that the policy was asked with last
+        self.looks = 0  # written by the controller's thread: that it goes on
         self._policy = policy
         self._ask_now = False  # whether the policy is new; set by any thread, cleared by the controller
         self._thread_idle_timeout = thread_idle_timeout
@@ -237,6 +238,7 @@ class Controller:
 
     def _look(self) -> bool:
         """Relieve workers that overstay. Return whether work may be waiting."""
+        self.looks += 1
         turns = self.pool.turns
         stalled = turns == self._seen_turns
         self._seen_turns = turns

@@ -50,25 +50,34 @@ class ServerProcess:
 
     `expects_errors` is set by a test whose application fails on purpose: in all others a traceback
     in the log is a failure.
+
+    *before* is the beginning of a command that runs ours at its end, *pass_fds* the descriptors that it
+    inherits. Without TCP it has no `url` and no `address`.
     """
 
-    def __init__(self, *arguments, cwd, app_dir=APPS, bind="127.0.0.1:0", **variables):
+    def __init__(self, *arguments, cwd, app_dir=APPS, bind="127.0.0.1:0", before=(), pass_fds=(), **variables):
         self.expects_errors = False
         self._lines = []  # guarded by _arrived
         self._arrived = threading.Condition()
         self._ended = False  # no more lines; guarded by _arrived
         given = command("serve", "--app-dir", str(app_dir), "--bind", bind, *arguments, cwd=cwd, **variables)
-        self.process = subprocess.Popen(**given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        given["args"] = [*before, *given["args"]]
+        self.process = subprocess.Popen(
+            **given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=pass_fds
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.url = self.line(r"listening on (http://\S+/)")[1].rstrip("/")
+            listening = self.line(r"listening on (.*)")[1]
             self.line(r"threads, policy")  # the last of the start-up lines
         except BaseException:
             self.kill()
             raise
-        host, _, port = self.url[len("http://") :].rpartition(":")
-        self.address = host.strip("[]"), int(port)
+        self.url = self.address = None
+        found = re.search(r"http://(\S+):(\d+)/", listening)
+        if found:
+            self.url = found[0].rstrip("/")
+            self.address = found[1].strip("[]"), int(found[2])
         self.handle = psutil.Process(self.process.pid)
 
     def _read(self):

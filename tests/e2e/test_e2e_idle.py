@@ -36,7 +36,7 @@ def calls_while_idle(server, tmp_path):
 
 @pytest.mark.parametrize("monitor", ["auto", "poll", "select", "selectors"])
 def test_an_idle_server_makes_no_system_calls(serve, tmp_path, monitor):
-    server = serve("--monitor", monitor)
+    server = serve("--monitor", monitor, "--bind", "unix:s")
     server.rest()
     assert calls_while_idle(server, tmp_path) == []
 
