@@ -9,10 +9,13 @@ import select
 import socket
 import threading
 import time
-from typing import Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from rocket.connection import Connection
 from rocket.errors import BindError
+
+if TYPE_CHECKING:
+    from rocket.tls import Contexts
 
 log = logging.getLogger("rocket.listener")
 
@@ -111,6 +114,7 @@ class Listener:
     *on_shortage* is called, to make room, when somebody waits though that is so, or though descriptors
     have run out. Then it pauses: never 100 % CPU. *congested* tells whether the workers have enough to do
     for the moment: new clients wait in the backlog for some milliseconds, and nobody has to make room.
+    With *contexts* the connections are under TLS, and `TLSConnection.handshake` is left to their owner.
     """
 
     def __init__(
@@ -122,8 +126,10 @@ class Listener:
         on_shortage: Callable[[], None],
         congested: Callable[[], bool] = lambda: False,
         output_limits: tuple[int, int] = (1 << 20, 1 << 28),
+        contexts: Optional[Contexts] = None,
     ) -> None:
         self.sock = sock
+        self.contexts = contexts
         self.address = Address(*sock.getsockname()[:2])
         self.accepted = 0
         self._on_connection = on_connection
@@ -209,12 +215,16 @@ class Listener:
                 continue
             # An IPv4 client of a dual-stack socket (RFC 4291, section 2.5.5.2) is an IPv4 client.
             host = address[0][7:] if address[0].startswith("::ffff:") else address[0]
-            self._on_connection(
-                Connection(sock, (host, str(address[1])), self._endpoint, output_limits=self._output_limits)
-            )
+            self._on_connection(self._new_connection(sock, (host, str(address[1]))))
             if self._full() or self._congested():
                 break
         return True
+
+    def _new_connection(self, sock: socket.socket, peer: tuple[str, str]) -> Connection:
+        limits = self._output_limits
+        if self.contexts is None:
+            return Connection(sock, peer, self._endpoint, output_limits=limits)
+        return self.contexts.connection(sock, peer, self._endpoint, output_limits=limits)
 
     def _complain(self, text: str, *args: Optional[object]) -> None:
         now = time.monotonic()

@@ -10,12 +10,12 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1, monitors, pools
-from rocket.config import Config, parse_address
+from rocket.config import OPTIONS, Config, parse_address
 from rocket.errors import ConfigError
 from rocket.listener import Address, Listener, open_sockets
 from rocket.pools.controller import Controller
@@ -23,17 +23,21 @@ from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
 from rocket.signals import Signals
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
+from rocket.workers.handshake import HANDSHAKE
 from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
     from rocket.pools import ScalingPolicy
+    from rocket.tls import Contexts
 
 log = logging.getLogger("rocket.server")
 
 RESERVE = 64  # descriptors that are left for files, databases and the like
 EVICT = 16  # idle connections that go at a time when room is needed
 SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
+MANY = 5  # certificates are named in one line
+NEED_TLS = ("certfile", "certdir", "self_signed", "keyfile", "ca_certs", "cert_reqs")
 STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
 
 
@@ -193,8 +197,8 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """A URL for each address; an any-address is named by the loopback address."""
-        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        return [f"http://{Address(loopback.get(host, host), port)}/" for host, port in self.addresses]
+        parts = self._running
+        return [] if parts is None else [_url(listener) for listener in parts.listeners]
 
     @property
     def url(self) -> str:
@@ -223,6 +227,8 @@ class Server:
             )
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
             lines.append(f"monitor {parts.monitor_name}: {why}")
+            if parts.contexts is not None:
+                lines.append(_describe_tls(parts.contexts, self_signed=config.self_signed))
             lines.append(f"at most {parts.max_connections} connections")
         policy = config.scaling if isinstance(config.scaling, str) else type(self._policy).__name__
         lines.append(f"{config.min_threads} to {config.max_threads} threads, policy {policy}")
@@ -270,8 +276,10 @@ class _Parts:
         self._connections: set[Connection] = set()
         self._workers: list[Worker] = []  # appended to by the controller
         self._stopped = False
+        contexts = _new_contexts(config)  # first: it has nothing open if it fails
         monitor = make_monitor()
         self.monitor_name = monitor.name
+        self.contexts = contexts
         self.max_connections = _connection_limit(config.max_connections, monitor)
         self._reactor = Reactor(monitor, on_expire=self._expire, on_fail=self._close)
         self._options = _worker_options(config)
@@ -339,6 +347,7 @@ class _Parts:
                     on_shortage=self._make_room,
                     congested=self._congested,
                     output_limits=(config.response_buffer, config.response_spool),
+                    contexts=self.contexts,
                 )
                 self.listeners.append(listener)
                 sockets.pop(0)
@@ -351,7 +360,11 @@ class _Parts:
     def _accepted(self, connection: Connection) -> None:
         """Take a new connection in. A listener's thread."""
         self._connections.add(connection)
-        connection.deadline = connection.created + self._config.head_timeout
+        if connection.secure:
+            connection.task = HANDSHAKE
+            connection.deadline = connection.created + self._config.handshake_timeout
+        else:
+            connection.deadline = connection.created + self._config.head_timeout
         if self._stopped:
             self._close(connection)
         else:
@@ -526,12 +539,50 @@ def serve(app: Any, **options: Any) -> None:
 
 
 def _is_idle(connection: Connection) -> bool:
-    return connection.task is None and not connection.buffer
+    return connection.task in (None, HANDSHAKE) and not connection.buffer
 
 
 def _may_go(connection: Connection) -> bool:
     """Whether a parked connection is cut when the server stops: all but those that are being answered."""
     return not isinstance(connection.task, FlushTask)
+
+
+def _url(listener: Listener) -> str:
+    """Return where a client on this host finds *listener*."""
+    host, port = listener.address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{'http' if listener.contexts is None else 'https'}://{Address(host, port)}/"
+
+
+def _describe_tls(contexts: Contexts, *, self_signed: bool) -> str:
+    shown = "; ".join(f"{each} until {each.not_after:%Y-%m-%d}" for each in contexts.certificates[:MANY])
+    more = len(contexts.certificates) - MANY
+    kind = "a self-signed certificate, for trying only," if self_signed else "certificates"
+    return f"TLS {contexts.settings.minimum} or newer, {kind} for {shown}" + (f"; and {more} more" if more > 0 else "")
+
+
+def _new_contexts(config: Config) -> Optional[Contexts]:
+    """Load the certificates, if there are any. Raises ConfigError."""
+    if not any(getattr(config, name) != OPTIONS[name].default for name in NEED_TLS):
+        return None
+    from rocket.tls import Contexts, Settings, make_self_signed  # not needed by who serves plain HTTP: 2 MB
+
+    settings = Settings(
+        certfile=config.certfile,
+        keyfile=config.keyfile,
+        password=config.keyfile_password,
+        certdir=config.certdir,
+        ca_certs=config.ca_certs,
+        cert_reqs=config.cert_reqs,
+        minimum=config.min_tls_version,
+        ciphers=config.ciphers,
+        alpn=config.alpn,
+    )
+    if config.self_signed:
+        if config.certfile or config.certdir:
+            raise ConfigError("self_signed makes a certificate, but certfile or certdir has one: give only one of them")
+        return make_self_signed(lambda path: Contexts(replace(settings, certfile=path), reload=False))
+    return Contexts(settings) if settings.wanted else None
 
 
 def _connection_limit(wanted: int, monitor: monitors.Monitor) -> int:
