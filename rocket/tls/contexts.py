@@ -275,6 +275,8 @@ class Contexts:
 
         try:
             context.load_cert_chain(pair.certfile, pair.keyfile, password)
+        except ConfigError:
+            raise
         except ssl.SSLError as exc:
             if exc.reason == "KEY_VALUES_MISMATCH":
                 raise ConfigError(f"the key in {key} does not belong to the certificate in {pair.certfile}") from exc
@@ -290,6 +292,8 @@ class Contexts:
             if settings.cert_reqs != "none":
                 raise ConfigError(f"cert_reqs is {settings.cert_reqs}: give ca_certs, whose certificates are trusted")
             return
+        if settings.cert_reqs == "none":  # who gives it, wants his clients checked
+            raise ConfigError(f"ca_certs ({path}) is given, but cert_reqs is none: no client is asked for a certificate")
         try:
             if path.is_dir():
                 os.listdir(path)  # raises what is wrong with it
