@@ -62,12 +62,12 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.url = self.line(r"listening on (http://\S+/)")[1].rstrip("/")
+            self.url = self.line(r"listening on (https?://\S+/)")[1].rstrip("/")
             self.line(r"threads, policy")  # the last of the start-up lines
         except BaseException:
             self.kill()
             raise
-        host, _, port = self.url[len("http://") :].rpartition(":")
+        host, _, port = self.url.partition("://")[2].rpartition(":")
         self.address = host.strip("[]"), int(port)
         self.handle = psutil.Process(self.process.pid)
 

@@ -9,7 +9,7 @@ from tls_helpers import GET, reading
 
 from rocket.connection import RECEIVE_BYTES
 from rocket.errors import ConnectionLost, NotTLS
-from rocket.tls.connection import RECORD
+from rocket.tls.connection import ANSWERS, RECORD
 
 MB = 1 << 20
 
@@ -249,3 +249,44 @@ def test_nothing_raises_at_the_close_of_a_peer_that_is_gone(make_pair):
         connection.close()
         connection.close()
         assert connection.closed
+
+
+def test_keys_are_changed_when_the_peer_asks(pair):
+    connection, peer = pair
+    for i in range(3):
+        peer.sock.sendall(peer.ask_for_key_update() + peer.encrypt(b"%d" % i))
+        assert connection.fill()
+        assert connection.buffer.endswith(b"%d" % i)
+        connection.write(b"answer")
+        assert peer.read(6) == b"answer"
+
+
+def test_a_peer_that_asks_for_key_updates_and_takes_none_is_cut_off(pair):
+    """It could else make us keep as many as it likes."""
+    connection, peer = pair
+    connection.write(b"x" * 10 * MB)
+    kept = connection.output.size
+
+    def flood():
+        for _ in range(100):
+            peer.sock.sendall(b"".join(peer.ask_for_key_update() for _ in range(200)))
+            while connection.wait(writable=False, timeout=0):
+                connection.fill()
+
+    with pytest.raises(ConnectionLost, match="key updates"):
+        flood()
+    assert connection.output.size - kept < ANSWERS
+
+
+def test_a_key_update_that_cannot_be_answered_now_is_answered_later(make_pair):
+    connection, peer = make_pair()
+    peer.shake(connection)
+    written = RECORD
+    while connection.write(b"x" * RECORD):
+        written += RECORD
+    peer.sock.sendall(peer.ask_for_key_update())
+    assert not connection.fill()
+    assert connection.unsent  # so it is parked until the peer takes something, and not for ever
+    with reading(peer, written) as got:
+        flush(connection)
+    assert got == [b"x" * written]

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from core_helpers import PATIENCE, until
-from tls_helpers import GET, client_context
+from tls_helpers import GET, Peer, client_context
 
 from rocket import ConfigError, Server, Worker
 from rocket.monitors import MONITORS
@@ -241,6 +241,20 @@ def test_handshakes_go_on_while_all_workers_are_stuck(serve, client, connect, ap
     app.release.set()
     assert stuck.getresponse().read() == b"hello"
     assert sock.recv(65536).endswith(b"hello")
+
+
+def test_keys_are_changed_between_requests_and_in_a_body(serve, connect, authority):
+    peer = Peer(connect(serve()), client_context(authority), "localhost")
+    peer.shake()
+    for _ in range(3):
+        peer.sock.sendall(peer.ask_for_key_update())
+        peer.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc")
+        peer.sock.sendall(peer.ask_for_key_update())
+        peer.send(b"def")
+        data = b""
+        while not data.endswith(b"abcdef"):
+            data += peer.read(1)
+    assert peer.tls.version() == "TLSv1.3"
 
 
 def test_who_waited_too_long_for_a_worker_is_told_over_tls(serve, client, connect, app, authority):

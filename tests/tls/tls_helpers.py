@@ -1,10 +1,12 @@
 """Certificates on the disk, and the client's side of a TLS connection, byte for byte. Nothing here is a fixture."""
 
+import ctypes
 import os
 import ssl
 import threading
 from contextlib import contextmanager
 
+import pytest
 import trustme
 
 GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -49,6 +51,8 @@ class Files:
 def client_context(authority=None, certificate=None, maximum=None):
     """What a client that trusts *authority*, or anybody, begins a connection with."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Python 3.9 sets it, and would take a cut stream for a whole one.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if authority is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -76,8 +80,8 @@ class Peer:
         except ssl.SSLWantReadError:
             return self.outgoing.read()
 
-    def shake(self, connection):
-        """Do the handshake with *connection*, both sides in turn."""
+    def shake(self, connection=None):
+        """Do the handshake with *connection*, both sides in turn; or with a server."""
         done = False
         while not done:
             done = True
@@ -87,7 +91,8 @@ class Peer:
                 done = False
             if self.outgoing.pending:
                 self.sock.sendall(self.outgoing.read())
-                connection.handshake()
+                if connection is not None:
+                    connection.handshake()
             if not done:
                 self.incoming.write(self.sock.recv(65536))
 
@@ -97,6 +102,24 @@ class Peer:
 
     def send(self, data):
         self.sock.sendall(self.encrypt(data))
+
+    def ask_for_key_update(self):
+        """Return a message that makes the other side change its keys, and say so (RFC 8446, 4.6.3).
+
+        Python's ssl has no function for it; so OpenSSL's is called, on the SSL object that the Python object has.
+        """
+        import _ssl
+
+        try:
+            update = ctypes.CDLL(_ssl.__file__).SSL_key_update
+        except (AttributeError, OSError):
+            pytest.skip("this Python's OpenSSL cannot be called")
+        # struct PySSLSocket: the object's head, a pointer to the socket, the SSL*. The same in 3.9 to 3.14.
+        where = id(self.tls._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
+        update.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        assert update(ctypes.c_void_p.from_address(where).value, 1) == 1
+        self.tls.do_handshake()
+        return self.outgoing.read()
 
     def ending(self):
         """Return a close_notify."""
