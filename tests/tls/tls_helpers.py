@@ -130,7 +130,7 @@ class Peer:
         return self.outgoing.read()
 
     def read(self, count):
-        """Return *count* bytes; fewer only if the stream ends, rightly. Raises ssl.SSLEOFError if it was cut."""
+        """Return *count* bytes; fewer only if the stream ends, rightly. Raises ssl.SSLError if it was cut."""
         data = b""
         while len(data) < count:
             try:
