@@ -162,10 +162,13 @@ class TLSConnection(Connection):
         if len(data) <= RECORD:
             return Connection.write(self, session.encrypt(data))
         view = memoryview(data)
-        done = True
         for start in range(0, len(view), RECORD):
-            done = Connection.write(self, session.encrypt(view[start : start + RECORD]))
-        return done
+            records = session.encrypt(view[start : start + RECORD])
+            if self._output is None:
+                Connection.write(self, records)
+            else:
+                self._output.add(records)  # tried at the end, and not after each
+        return self.flush()
 
     def write_parts(self, parts: Sequence[bytes]) -> bool:
         if sum(map(len, parts)) <= 4 * RECORD:

@@ -30,6 +30,8 @@ LOOK = 1.0  # s: between two looks at the files, at least
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+# What OpenSSL says of a key and a certificate that are no pair; the last of a key of another algorithm.
+MISMATCHES = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 CERTIFICATE_ENDINGS = (".pem", ".crt")
 Signature = tuple[tuple[int, ...], ...]  # what tells that files have changed
 
@@ -278,7 +280,7 @@ class Contexts:
         except ConfigError:
             raise
         except ssl.SSLError as exc:
-            if exc.reason == "KEY_VALUES_MISMATCH":
+            if exc.reason in MISMATCHES:
                 raise ConfigError(f"the key in {key} does not belong to the certificate in {pair.certfile}") from exc
             if asked:
                 raise ConfigError(f"keyfile_password is not that of the key in {key}") from exc
@@ -293,7 +295,9 @@ class Contexts:
                 raise ConfigError(f"cert_reqs is {settings.cert_reqs}: give ca_certs, whose certificates are trusted")
             return
         if settings.cert_reqs == "none":  # who gives it, wants his clients checked
-            raise ConfigError(f"ca_certs ({path}) is given, but cert_reqs is none: no client is asked for a certificate")
+            raise ConfigError(
+                f"ca_certs ({path}) is given, but cert_reqs is none: no client is asked for a certificate"
+            )
         try:
             if path.is_dir():
                 os.listdir(path)  # raises what is wrong with it

@@ -4,6 +4,7 @@ import logging
 import ssl
 
 import pytest
+import trustme
 from tls_helpers import client_context
 
 from rocket.errors import ConfigError
@@ -110,6 +111,8 @@ def test_a_key_of_another_certificate_is_named_with_it(files):
     crt, _ = files.pair("localhost")
     _, key = files.pair("localhost", path="other")
     assert problem(certfile=crt, keyfile=key) == f"the key in {key} does not belong to the certificate in {crt}"
+    rsa = files.write("rsa.key", files.authority.issue_cert("x", key_type=trustme.KeyType.RSA).private_key_pem.bytes())
+    assert problem(certfile=crt, keyfile=rsa) == f"the key in {rsa} does not belong to the certificate in {crt}"
 
 
 def test_an_encrypted_key_needs_its_password(files):
@@ -245,8 +248,6 @@ def test_a_symbolic_link_that_points_elsewhere_is_a_change(files, shown, clock):
 
 
 def test_changed_authorities_are_taken_up(files, make_pair, authority, clock):
-    import trustme
-
     other = trustme.CA()
     settings = Settings(
         certfile=files.pem("localhost"), ca_certs=files.authorities(other), cert_reqs="required", minimum="1.2"
