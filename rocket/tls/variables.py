@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Optional
 
 from rocket.tls.x509 import Certificate, read_der, show_name, show_time
@@ -41,7 +42,7 @@ def ssl_variables(tls: ssl.SSLObject, server_name: Optional[str]) -> dict[str, s
         "SSL_CLIENT_VERIFY": "NONE",
     }
     if server_name:
-        found["SSL_TLS_SNI"] = server_name
+        found["SSL_TLS_SNI"] = _latin_1(server_name)
     if isinstance(tls.context, Context):
         found.update(_describe("SSL_SERVER", tls.context.certificate))
     der = tls.getpeercert(binary_form=True)
@@ -52,9 +53,10 @@ def ssl_variables(tls: ssl.SSLObject, server_name: Optional[str]) -> dict[str, s
         found["SSL_CLIENT_CERT"] = certificate.pem
         left = certificate.not_after - datetime.now(timezone.utc)
         found["SSL_CLIENT_V_REMAIN"] = str(max(0, left.days))
-    return {name: value.encode("utf-8").decode("latin-1") for name, value in found.items()}
+    return found
 
 
+@lru_cache(maxsize=256)  # kept connections of one client, and all of one server, have the same
 def _describe(prefix: str, certificate: Certificate) -> dict[str, str]:
     found = {
         f"{prefix}_M_VERSION": str(certificate.version),
@@ -80,4 +82,8 @@ def _describe(prefix: str, certificate: Certificate) -> dict[str, str]:
         found[f"{prefix}_SAN_DNS_{number}"] = name_
     for number, mail in enumerate(certificate.mails):
         found[f"{prefix}_SAN_Email_{number}"] = mail
-    return found
+    return {name: _latin_1(value) for name, value in found.items()}
+
+
+def _latin_1(text: str) -> str:
+    return text.encode("utf-8").decode("latin-1")

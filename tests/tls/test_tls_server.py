@@ -2,9 +2,11 @@
 
 import http.client
 import logging
+import random
 import socket
 import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from core_helpers import PATIENCE, until
@@ -241,6 +243,26 @@ def test_handshakes_go_on_while_all_workers_are_stuck(serve, client, connect, ap
     app.release.set()
     assert stuck.getresponse().read() == b"hello"
     assert sock.recv(65536).endswith(b"hello")
+
+
+@pytest.mark.parametrize("monitor", HERE)
+def test_nothing_is_mixed_up_between_many_clients(serve, client, monitor, hasty_threads):
+    server = serve(monitor=monitor, max_threads=4)
+
+    def run(seed):
+        chance = random.Random(seed)
+        for _ in range(5):
+            https = client(server)
+            for _ in range(5):
+                data = chance.randbytes(chance.choice((1, 1000, 16384, 16385, 300_000)))
+                assert get(https, "/echo", data) == data
+            https.close()
+        return True
+
+    with ThreadPoolExecutor(8) as crowd:
+        assert all(crowd.map(run, range(8)))
+    until(lambda: server.stats["connections"] == 0)
+    assert server.stats["closed"] == server.stats["accepted"] == 40
 
 
 def test_keys_are_changed_between_requests_and_in_a_body(serve, connect, authority):
