@@ -102,8 +102,8 @@ class TLSConnection(Connection):
         session = self._session
         if session is None:
             return super().fill()
-        if self.eof:
-            return False
+        if self.eof or self._is_lazy():
+            return False  # lazy: a new key that the peer asks for would come behind what is encrypted with it
         try:
             data = self.sock.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -156,8 +156,8 @@ class TLSConnection(Connection):
         if session is None or not data:
             return super().write(data)
         output = self._output
-        if isinstance(output, _SecureOutput) and output.lazy:
-            output.add_clear(data)  # a record's place in the stream is part of its encryption (RFC 8446, 5.3)
+        if output is not None and self._is_lazy():
+            output.add_clear(data)  # type: ignore[attr-defined]  # only a _SecureOutput is lazy
             return self.flush()
         if len(data) <= RECORD:
             return Connection.write(self, session.encrypt(data))
@@ -185,6 +185,14 @@ class TLSConnection(Connection):
         """
         self.output.add_file(file.fileno(), offset, count, on_done)
         return self.flush()
+
+    def _is_lazy(self) -> bool:
+        """Whether something is encrypted when its turn to be sent comes, so that what follows must be, too.
+
+        A record's place in the stream is part of its encryption (RFC 8446, 5.3).
+        """
+        output = self._output
+        return isinstance(output, _SecureOutput) and output.lazy
 
     def _new_output(self) -> Output:
         session = self._session
@@ -264,7 +272,7 @@ class _SecureOutput(Output):
 
     @property
     def lazy(self) -> bool:
-        """Whether something is encrypted when its turn comes, so that what follows must be, too."""
+        """Whether there is something that is not encrypted yet."""
         return any(isinstance(part, _Clear) for part in self._parts)
 
     def add_file(self, fd: int, offset: int, count: int, on_done: Callable[[], None]) -> None:

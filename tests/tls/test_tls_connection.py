@@ -166,6 +166,22 @@ def test_parts_and_files_and_what_is_written_behind_them_arrive_in_order(pair):
     assert done == ["first", "second"]
 
 
+def test_a_change_of_keys_waits_until_a_file_has_gone(pair):
+    connection, peer = pair
+    with tempfile.TemporaryFile() as file:
+        file.truncate(8 * MB)
+        assert not connection.write_file(file, 0, 8 * MB, lambda: None)
+        peer.sock.sendall(peer.ask_for_key_update() + peer.encrypt(b"more"))
+        assert not connection.fill()
+        with reading(peer, 8 * MB) as got:
+            flush(connection)
+        assert got == [bytes(8 * MB)]
+    assert connection.fill()
+    assert connection.buffer == b"more"
+    connection.write(b"answer")
+    assert peer.read(6) == b"answer"
+
+
 def test_a_file_that_became_shorter_is_not_a_shorter_answer(pair):
     connection, peer = pair
     with tempfile.TemporaryFile() as file:
