@@ -102,7 +102,7 @@ class TLSConnection(Connection):
         session = self._session
         if session is None:
             return super().fill()
-        if self.eof or self._is_lazy():
+        if self.eof or (self._output is not None and self._is_lazy()):
             return False  # lazy: a new key that the peer asks for would come behind what is encrypted with it
         try:
             data = self.sock.recv(RECEIVE_BYTES)
