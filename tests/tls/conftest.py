@@ -1,5 +1,6 @@
 """Certificates of an authority of the tests' own, and connections under TLS."""
 
+import logging
 import socket
 
 import pytest
@@ -14,6 +15,12 @@ from rocket.tls import Contexts, Settings  # noqa: E402
 @pytest.fixture(scope="session")
 def authority():
     return trustme.CA(organization_name="Tests")
+
+
+@pytest.fixture(autouse=True)
+def _log_level(caplog):
+    """Whatever another test has left: the command line sets it."""
+    caplog.set_level(logging.INFO, "rocket")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Certificates on the disk: which is taken for whom, what is wrong with them, and that changed ones are taken up."""
 
-import logging
 import ssl
 
 import pytest
@@ -162,7 +161,6 @@ def test_an_expired_certificate_is_warned_of(files, caplog):
 
 
 def test_a_changed_file_is_taken_up_by_new_connections_after_a_second(files, make_pair, shown, clock, caplog):
-    caplog.set_level(logging.INFO, "rocket")
     contexts = Contexts(Settings(certfile=files.pem("old.example")), clock=clock)
     connection, peer = make_pair(contexts, server_name="old.example")
     peer.shake(connection)
