@@ -126,8 +126,9 @@ def _flag(declared: Declared) -> Grouped:
     if isinstance(declared.default, bool):
         made = Grouped([f"{flag}/--no-{flag[2:]}", declared.name], default=None, help=text)
     elif isinstance(declared.default, tuple):
+        short = ["-b"] if declared.name == "bind" else []
         made = Grouped(
-            [f"-{flag[2]}", flag, declared.name], multiple=True, metavar=declared.kind.metavar, help=text, default=None
+            [*short, flag, declared.name], multiple=True, metavar=declared.kind.metavar, help=text, default=None
         )
     else:
         made = Grouped([flag, declared.name], metavar=declared.kind.metavar, help=text)

@@ -10,6 +10,7 @@ A keyword or flag wins over the environment, that over a TOML file, that over th
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ LISTENING = "Listening"
 THREADS = "Threads"
 LIMITS = "Limits of a request"
 BUFFERS = "Memory and temporary files"
+TLS = "TLS"
 TIMEOUTS = "Timeouts"
 REPORTING = "What it says"
 
@@ -57,6 +59,7 @@ class Kind:
     metavar: str = "TEXT"
     show: Callable[[object], str] = str
     python_only: bool = False
+    secret: bool = False  # neither shown nor quoted
 
 
 def count(least: int = 0) -> Kind:
@@ -188,6 +191,31 @@ def share() -> Kind:
     return Kind("a number >= 0 and < 1", read, metavar="SHARE", show=lambda value: f"{value:g}")
 
 
+def verification() -> Kind:
+    """Whether peers must show who they are, in words or in gunicorn's numbers."""
+    words = {"0": "none", "1": "optional", "2": "required"}
+
+    def read(value: object) -> str:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value).strip().lower()
+        text = words.get(text, text)
+        if text not in words.values():
+            raise ValueError
+        return text
+
+    return Kind("none, optional or required", read, metavar="none|optional|required")
+
+
+def text() -> Kind:
+    """Any text but none."""
+
+    def read(value: object) -> str:
+        if not _text(value).strip():
+            raise ValueError
+        return _text(value).strip()
+
+    return Kind("a text", read)
+
+
 def field_value() -> Kind:
     """What may stand in a header field: visible ASCII and spaces, so that it cannot end the line."""
 
@@ -197,7 +225,41 @@ def field_value() -> Kind:
             raise ValueError
         return text
 
-    return Kind("printable ASCII text", read, show=lambda value: str(value) or '""')
+    return Kind("printable ASCII text", read)
+
+
+def path() -> Kind:
+    """A file or folder, as text or a `pathlib.Path`; "" is none. Whether it is there is found out by who opens it."""
+
+    def read(value: object) -> str:
+        return _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+    return Kind("a path", read, metavar="PATH")
+
+
+def secret() -> Kind:
+    """A text that is not shown."""
+    return Kind("text", _text, show=lambda value: "(hidden)" if value else "", secret=True)
+
+
+def tokens() -> Kind:
+    """Words without spaces: a sequence of strings, or one string with commas; "" is none."""
+
+    def read(value: object) -> tuple[str, ...]:
+        written = value.split(",") if isinstance(value, str) else value
+        if not isinstance(written, Iterable):
+            raise TypeError
+        found = tuple(word for each in written if (word := _text(each).strip()))
+        if not all(re.fullmatch(r"[!-~]{1,255}", word) for word in found):
+            raise ValueError
+        return found
+
+    return Kind(
+        "words, separated by commas",
+        read,
+        metavar="WORDS",
+        show=lambda value: ", ".join(value) if isinstance(value, tuple) else str(value),
+    )
 
 
 def _text(value: object) -> str:
@@ -273,7 +335,7 @@ class Option:
 
     def show(self, value: object) -> str:
         """Return *value* for a person to read: `64KiB`, `75 seconds`, `yes`."""
-        text = self.kind.show(value)
+        text = self.kind.show(value) or '""'
         return f"{text} {self.kind.unit}" if self.kind.unit and text[-1:].isdigit() else text
 
     def read(self, value: object, origin: str) -> object:
@@ -285,12 +347,13 @@ class Option:
         except OverflowError:
             raise ConfigError(f"{self.name} is too large: {value!r}{_from(origin)}") from None
         except (ValueError, TypeError):
-            raise ConfigError(f"{self.name} must be {self.kind.expects}, not {value!r}{_from(origin)}") from None
+            shown = type(value).__name__ if self.kind.secret else repr(value)
+            raise ConfigError(f"{self.name} must be {self.kind.expects}, not {shown}{_from(origin)}") from None
 
 
 def option(default: T, kind: Kind, group: str, help: str) -> T:
     """Declare an option. Typed as its value, like `dataclasses.field`, so that mypy knows `config.max_threads`."""
-    return field(default=default, metadata={"kind": kind, "group": group, "help": help})
+    return field(default=default, repr=not kind.secret, metadata={"kind": kind, "group": group, "help": help})
 
 
 @dataclass(frozen=True, init=False)
@@ -424,6 +487,50 @@ class Config:
         "That temporary file's size at most; past it the thread waits for the reader.",
     )
 
+    certfile: str = option(
+        "", path(), TLS,
+        "A certificate and its chain, in PEM; with it, all addresses speak HTTPS. A file that changes is taken up "
+        "without a restart: new connections get the new certificate.",
+    )
+    keyfile: str = option(
+        "", path(), TLS,
+        "The certificate's private key, in PEM. If left out, it is in certfile, too.",
+    )
+    keyfile_password: str = option(
+        "", secret(), TLS,
+        "The password of encrypted private keys. Others can see what stands on a command line: better in the "
+        "environment or a file.",
+    )
+    certdir: str = option(
+        "", path(), TLS,
+        "A folder of certificates, each NAME.pem, or NAME.crt with NAME.key; the one that has the name that a client "
+        "asks for is taken (SNI). Others get that of certfile, or default.pem, or the first by name.",
+    )
+    self_signed: bool = option(
+        False, switch(), TLS,
+        "Whether to make a certificate that no client trusts, for trying HTTPS on this host. Needs rocket[tls].",
+    )
+    ca_certs: str = option(
+        "", path(), TLS,
+        "A file in PEM, or a folder as of c_rehash(1), with the authorities whose client certificates are trusted.",
+    )
+    cert_reqs: str = option(
+        "none", verification(), TLS,
+        "Whether clients must show a certificate: none, optional, required (or 0, 1, 2).",
+    )
+    min_tls_version: str = option(
+        "1.2", choice("1.2", "1.3"), TLS,
+        "The oldest version that is spoken. Everything that was built since 2014 knows 1.2.",
+    )
+    ciphers: str = option(
+        "ECDHE+AESGCM:ECDHE+CHACHA20", text(), TLS,
+        "The cipher suites of TLS 1.2, as openssl-ciphers(1) writes them. Those of 1.3 are OpenSSL's.",
+    )
+    alpn: tuple[str, ...] = option(
+        ("http/1.1",), tokens(), TLS,
+        "The protocols that are offered to clients who ask (ALPN).",
+    )
+
     stream: bool = option(
         False, switch(), BUFFERS,
         "Whether the application is called as soon as a request's head is there, and reads the body while it arrives. "
@@ -433,6 +540,10 @@ class Config:
     head_timeout: float = option(
         10.0, seconds(zero=False), TIMEOUTS,
         "A request's head must be there this long after its first byte. Against clients that send a byte now and then.",
+    )
+    handshake_timeout: float = option(
+        10.0, seconds(zero=False), TIMEOUTS,
+        "A TLS handshake must be done this long after the connection was made.",
     )
     body_timeout: float = option(
         30.0, seconds(zero=False), TIMEOUTS,

@@ -51,6 +51,7 @@ class Connection:
         "created",
         "deadline",
         "endpoint",
+        "environ",
         "eof",
         "fd",
         "output_limits",
@@ -88,7 +89,8 @@ class Connection:
         self.eof = False  # the peer has sent its last byte
         self.closed = False
         # What goes on when the connection is ready again; None: a new message is to be read.
-        self.task: Any = None  # a `rocket.workers.base.Task`, two floors up
+        self.task: Any = None  # a `rocket.workers.base.Task`, some floors up
+        self.environ: Optional[dict[str, Any]] = None  # what is the same for all its requests; a worker's
         self.deadline = NEVER  # monotonic s: when waiting for the peer is given up
         self.timer = NEVER  # monotonic s: when the reactor will look at the deadline
         self.bucket: Optional[dict[Connection, None]] = None  # the reactor's, see there
@@ -99,6 +101,10 @@ class Connection:
         serving = f", {self.request}" if self.request else ""
         peer = ":".join(self.peer) if self.peer[0] else "a unix socket"
         return f"<Connection {state} from {peer}, {self.requests} requests{serving}>"
+
+    def variables(self) -> dict[str, str]:
+        """Return what an application is told of how it is secured, in the manner of mod_ssl."""
+        return {}
 
     # ------------------------------------------------------------------ reading
 
@@ -204,10 +210,13 @@ class Connection:
     def output(self) -> Output:
         """What the peer has not taken yet; made when it is asked for."""
         if self._output is None:
-            memory, spool = self.output_limits
-            self._output = Output(memory=memory, spool=spool, secure=self.secure)
+            self._output = self._new_output()
             self._output.unacknowledged = _unacknowledged(self.fd)
         return self._output
+
+    def _new_output(self) -> Output:
+        memory, spool = self.output_limits
+        return Output(memory=memory, spool=spool, secure=self.secure)
 
     @property
     def unsent(self) -> bool:

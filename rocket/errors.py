@@ -14,6 +14,7 @@
         BodyTooLarge               413
         TargetTooLong              414
         ExpectationFailed          417
+        NotTLS                     400, in plain HTTP, on a port that speaks HTTPS
         HeadTooLarge               431
         NotImplementedByServer     501
         VersionNotSupported        505
@@ -78,6 +79,10 @@ class ExpectationFailed(BadRequest):
     """The request expects what the server does not know (RFC 9110, section 15.5.18)."""
 
     status = 417
+
+
+class NotTLS(BadRequest):
+    """The peer does not begin with TLS on a port that speaks nothing else (RFC 9110, section 4.2.2)."""
 
 
 class HeadTooLarge(BadRequest):

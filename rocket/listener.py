@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from rocket.connection import Connection
 
 if TYPE_CHECKING:
+    import socket
+
     from rocket.sockets import ListeningSocket
+    from rocket.tls import Contexts
 
 log = logging.getLogger("rocket.listener")
 
@@ -41,6 +44,7 @@ class Listener:
     *on_shortage* is called, to make room, when somebody waits though that is so, or though descriptors
     have run out. Then it pauses: never 100 % CPU. *congested* tells whether the workers have enough to do
     for the moment: new clients wait in the backlog for some milliseconds, and nobody has to make room.
+    With *contexts* the connections are under TLS, and `TLSConnection.handshake` is left to their owner.
     """
 
     def __init__(
@@ -52,9 +56,11 @@ class Listener:
         on_shortage: Callable[[], None],
         congested: Callable[[], bool] = lambda: False,
         output_limits: tuple[int, int] = (1 << 20, 1 << 28),
+        contexts: Optional[Contexts] = None,
     ) -> None:
         self.place = place
         self.sock = place.sock
+        self.contexts = contexts
         self.accepted = 0
         self._on_connection = on_connection
         self._full = full
@@ -146,12 +152,16 @@ class Listener:
             except OSError:
                 sock.close()
                 continue
-            self._on_connection(
-                Connection(sock, self._peer(address), self._endpoint, output_limits=self._output_limits)
-            )
+            self._on_connection(self._new_connection(sock, self._peer(address)))
             if self._full() or self._congested():
                 break
         return True
+
+    def _new_connection(self, sock: socket.socket, peer: tuple[str, str]) -> Connection:
+        limits = self._output_limits
+        if self.contexts is None:
+            return Connection(sock, peer, self._endpoint, output_limits=limits)
+        return self.contexts.connection(sock, peer, self._endpoint, output_limits=limits)
 
     def _complain(self, text: str, *args: Optional[object]) -> None:
         now = time.monotonic()

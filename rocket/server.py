@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rocket import http1, monitors, pools
 from rocket.binds import Address, Bind, parse_binds
+from rocket.certificates import Certificates, secured
 from rocket.config import Config
 from rocket.errors import BindError, ConfigError
 from rocket.listener import Listener
@@ -28,6 +29,7 @@ from rocket.signals import Signals
 from rocket.sockets import open_all
 from rocket.systemd import PASSED, Supervised
 from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
+from rocket.workers.handshake import HANDSHAKE
 from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
@@ -69,9 +71,7 @@ class Server:
             raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
-        self._binds = parse_binds(self.config.bind)
-        for bind in self._binds:
-            _check_tls(bind)
+        self._binds = secured(parse_binds(self.config.bind), self.config)
         self._spent: Optional[Bind] = None  # what was inherited, and is not there a second time
         self._state_lock = threading.RLock()  # one start or stop at a time
         self._running: Optional[_Parts] = None
@@ -250,6 +250,7 @@ class Server:
             lines.append("listening on " + ", ".join(listener.place.describe() for listener in parts.listeners))
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
             lines.append(f"monitor {parts.monitor_name}: {why}")
+            lines += parts.certificates.describe()
             lines.append(f"at most {parts.max_connections} connections")
         policy = config.scaling if isinstance(config.scaling, str) else type(self._policy).__name__
         lines.append(f"{config.min_threads} to {config.max_threads} threads, policy {policy}")
@@ -302,6 +303,7 @@ class _Parts:
         self._connections: set[Connection] = set()
         self._workers: list[Worker] = []  # appended to by the controller
         self._stopped = False
+        self.certificates = Certificates(binds, config)  # first: it has nothing open if it fails
         monitor = make_monitor()
         self.monitor_name = monitor.name
         self.max_connections = _connection_limit(config.max_connections, monitor)
@@ -368,6 +370,7 @@ class _Parts:
                     on_shortage=self._make_room,
                     congested=self._congested,
                     output_limits=(config.response_buffer, config.response_spool),
+                    contexts=self.certificates.of(places[0].bind),
                 )
                 self.listeners.append(listener)
                 places.pop(0)
@@ -382,7 +385,11 @@ class _Parts:
     def _accepted(self, connection: Connection) -> None:
         """Take a new connection in. A listener's thread."""
         self._connections.add(connection)
-        connection.deadline = connection.created + self._config.head_timeout
+        if connection.secure:
+            connection.task = HANDSHAKE
+            connection.deadline = connection.created + self._config.handshake_timeout
+        else:
+            connection.deadline = connection.created + self._config.head_timeout
         if self._stopped:
             self._close(connection)
         else:
@@ -563,14 +570,8 @@ def serve(app: Any, **options: Any) -> None:
     Server(app, **options).serve_forever()
 
 
-def _check_tls(bind: Bind) -> None:
-    """Raise ConfigError if *bind* asks for TLS: this is where its `Bind.tls` is to become an SSLContext."""
-    if bind.tls is not None:
-        raise ConfigError(f"bind: {str(bind)!r}: there is no TLS yet; let a proxy do it (docs/deploying.md)")
-
-
 def _is_idle(connection: Connection) -> bool:
-    return connection.task is None and not connection.buffer
+    return connection.task in (None, HANDSHAKE) and not connection.buffer
 
 
 def _may_go(connection: Connection) -> bool:

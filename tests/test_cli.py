@@ -134,6 +134,9 @@ def test_every_option_is_a_flag(tmp_path):
         "server_header": "x",
         "log_level": "error",
         "memory_reserve": "0.1",
+        "self_signed": None,
+        "cert_reqs": "optional",
+        "min_tls_version": "1.3",
     }
     arguments = []
     for option in OPTIONS.values():

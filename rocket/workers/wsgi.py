@@ -49,24 +49,30 @@ class WSGIWorker(Worker):
         self.routes = Routes() if routes is None else routes
         self._heads = HeadCache() if heads is None else heads
         self._waits = self.routes.waits  # bound once: looked into for each request
-        self._bases: dict[tuple[str, str], dict[str, Any]] = {}
+        self._bases: dict[tuple[str, str, bool], dict[str, Any]] = {}
         # With keep_alive=0 each request is the last.
         self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
         self._tail = b""  # Date and Server, with the empty line
         self._tail_second = 0
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:
-        try:
-            return self._bases[connection.endpoint].copy()
-        except KeyError:
-            base = base_environ(
+        base = connection.environ
+        if base is None:
+            base = connection.environ = self._base_of(connection)
+        return base.copy()
+
+    def _base_of(self, connection: Connection) -> dict[str, Any]:
+        """Return what is the same for all requests of *connection*: shared by the endpoint's, but for TLS."""
+        key = (*connection.endpoint, connection.secure)
+        base = self._bases.get(key)
+        if base is None:
+            base = self._bases[key] = base_environ(
                 connection.endpoint,
                 secure=connection.secure,
                 software=self.options.server_header or "Rocket",
                 stats=self.services.stats,
             )
-            self._bases[connection.endpoint] = base
-            return base.copy()
+        return {**base, **connection.variables()} if connection.secure else base
 
     def respond(
         self, connection: Connection, head: http1.Head, fields: dict[str, Any], body: Optional[IO[bytes]]

@@ -18,13 +18,15 @@ class Answer(NamedTuple):
 class Client:
     """A raw connection. A context manager; all waiting ends after `PATIENCE`, with an error."""
 
-    def __init__(self, address, receive_buffer=None):
+    def __init__(self, address, receive_buffer=None, context=None):
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.sock = socket.socket(family)
         self.sock.settimeout(PATIENCE)
         if receive_buffer:  # before the connection is made, or the window is larger already
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.connect(address)
+        if context is not None:  # an ssl.SSLContext
+            self.sock = context.wrap_socket(self.sock, server_hostname="localhost", suppress_ragged_eofs=False)
         self.file = self.sock.makefile("rb")
 
     def __enter__(self):

@@ -74,7 +74,7 @@ class ServerProcess:
             self.kill()
             raise
         self.url = self.address = None
-        found = re.search(r"http://(\S+):(\d+)/", listening)
+        found = re.search(r"https?://(\S+):(\d+)/", listening)
         if found:
             self.url = found[0].rstrip("/")
             self.address = found[1].strip("[]"), int(found[2])

@@ -18,9 +18,9 @@ def request(path, *fields, method="GET"):
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: test", *fields, "", ""]).encode()
 
 
-def ask(address, path="/hello", *fields):
+def ask(address, path="/hello", *fields, context=None):
     """Return one answer, over a connection of its own."""
-    with Client(address) as client:
+    with Client(address, context=context) as client:
         return client.ask(path, "GET", *fields)
 
 
@@ -139,8 +139,9 @@ def _connect(address, receive_buffer):
 class Normal:
     """A client that asks for /hello all the time, on connections fresh and kept. Each answer must come."""
 
-    def __init__(self, address, pause=0.01):
+    def __init__(self, address, pause=0.01, context=None):
         self.times = []  # s
+        self._context = context
         self._address = address
         self._pause = pause
         self._failure = None
@@ -170,7 +171,7 @@ class Normal:
         try:
             while not self._stopping.wait(self._pause):
                 began = time.monotonic()
-                with Client(self._address) as client:
+                with Client(self._address, context=self._context) as client:
                     for _ in range(2):
                         assert client.ask("/hello").body == b"hello\n"
                         now = time.monotonic()

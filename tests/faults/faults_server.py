@@ -22,6 +22,7 @@ class Server(ServerProcess):
     """`rocket serve faults_app` in a process of its own."""
 
     def __init__(self, *arguments, app="faults_app", **options):
+        self.context = options.pop("context", None)  # an ssl.SSLContext, to ask a server that speaks TLS
         super().__init__(app, "--monitor", MONITOR, *arguments, app_dir=APPS, **options)
 
     # ------------------------------------------------------------------ figures
@@ -51,7 +52,7 @@ class Server(ServerProcess):
 
     def state(self):
         """What the application and the server tell about themselves."""
-        return json.loads(ask(self.address, "/state").body)
+        return json.loads(ask(self.address, "/state", context=self.context).body)
 
     @property
     def connections(self):
@@ -62,7 +63,9 @@ class Server(ServerProcess):
         """Return how long *requests* take that sleep for half a second each, side by side."""
         began = time.monotonic()
         with ThreadPoolExecutor(requests) as pool:
-            answers = list(pool.map(lambda _: ask(self.address, "/sleep?s=0.5").status, range(requests)))
+            answers = list(
+                pool.map(lambda _: ask(self.address, "/sleep?s=0.5", context=self.context).status, range(requests))
+            )
         assert answers == [200] * requests
         return time.monotonic() - began
 
@@ -71,14 +74,14 @@ class Server(ServerProcess):
     def warm_up(self):
         """Import, start and cache what the first requests need, so that figures can be compared."""
         for _ in range(20):
-            ask(self.address)
+            ask(self.address, context=self.context)
         until(lambda: not self.connections, "its connections are closed")
 
     def recovers(self, before):
         """Wait until descriptors and threads are as *before*, a result of `holds`, and it serves."""
         until(lambda: not self.connections, "its connections are closed")
         self.settle(before)
-        assert ask(self.address).status == 200
+        assert ask(self.address, context=self.context).status == 200
 
 
 def tcp_states(port):
