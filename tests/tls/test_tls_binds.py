@@ -87,7 +87,7 @@ def test_without_tls_binds_the_options_are_for_all(files, authority):
 def test_what_is_wrong_is_named(files, query):
     if "cert=" not in query:
         query = f"cert={files.pem('a.example')}&{query}"
-    with pytest.raises(ConfigError, match="nowhere|maybe|NONE"):
+    with pytest.raises(ConfigError, match=r"nowhere|maybe|NONE"):
         Server(app, bind=f"tls://127.0.0.1:0?{query}").start()
 
 
