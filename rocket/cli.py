@@ -126,9 +126,8 @@ def _flag(declared: Declared) -> Grouped:
     if isinstance(declared.default, bool):
         made = Grouped([f"{flag}/--no-{flag[2:]}", declared.name], default=None, help=text)
     elif isinstance(declared.default, tuple):
-        made = Grouped(
-            [f"-{flag[2]}", flag, declared.name], multiple=True, metavar=declared.kind.metavar, help=text, default=None
-        )
+        names = ["-b", flag] if declared.name == "bind" else [flag]
+        made = Grouped([*names, declared.name], multiple=True, metavar=declared.kind.metavar, help=text, default=None)
     else:
         made = Grouped([flag, declared.name], metavar=declared.kind.metavar, help=text)
     made.group = declared.group

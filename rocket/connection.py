@@ -38,9 +38,9 @@ class Connection:
     A connection has one owner at a time: the active queue, a worker, or the reactor. Only the owner
     touches it; handing it over is the owner's last act.
 
-    *peer* is the address of the other side, *endpoint* the (host, port) that was connected to,
-    *secure* whether the bytes are protected by TLS. *created* is a `time.monotonic`, *requests* counts
-    the requests that were begun.
+    *peer* is the address of the other side, or of the client that a PROXY header names, *endpoint* the
+    (host, port) that was connected to, *secure* whether the bytes are protected by TLS. *created* is a
+    `time.monotonic`, *requests* counts the requests that were begun.
     """
 
     __slots__ = (
@@ -51,6 +51,7 @@ class Connection:
         "created",
         "deadline",
         "endpoint",
+        "environ",
         "eof",
         "fd",
         "output_limits",
@@ -63,6 +64,7 @@ class Connection:
         "sock",
         "task",
         "timer",
+        "trusted",
     )
 
     def __init__(
@@ -79,6 +81,8 @@ class Connection:
         self.peer = peer
         self.endpoint = endpoint
         self.secure = secure
+        self.trusted: Optional[bool] = None  # whether the peer is a proxy to be believed; None: not looked at yet
+        self.environ: Optional[dict[str, str]] = None  # what a PROXY header adds to the environ of its requests
         self.output_limits = output_limits  # bytes: in memory, in a temporary file (see Output)
         self.created = self.since = time.monotonic()
         self.requests = 0

@@ -20,9 +20,11 @@ from rocket.errors import ConfigError
 from rocket.listener import Address, Listener, open_sockets
 from rocket.pools.controller import Controller
 from rocket.pools.threadpool import ThreadPool
+from rocket.proxies import VERSIONS, Proxies
 from rocket.reactor import Reactor
 from rocket.signals import Signals
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
+from rocket.workers.proxied import ProxyTask
 from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
@@ -224,6 +226,8 @@ class Server:
             why = monitors.choose()[1] if config.monitor == "auto" else "as asked for"
             lines.append(f"monitor {parts.monitor_name}: {why}")
             lines.append(f"at most {parts.max_connections} connections")
+        if config.forwarded_allow_ips:
+            lines.append(_about_proxies(config))
         policy = config.scaling if isinstance(config.scaling, str) else type(self._policy).__name__
         lines.append(f"{config.min_threads} to {config.max_threads} threads, policy {policy}")
         return lines
@@ -275,6 +279,7 @@ class _Parts:
         self.max_connections = _connection_limit(config.max_connections, monitor)
         self._reactor = Reactor(monitor, on_expire=self._expire, on_fail=self._close)
         self._options = _worker_options(config)
+        self._proxy_versions = VERSIONS.get(config.proxy_protocol)
         self._routes = Routes()
         self._worker_class: Any = config.worker or WSGIWorker
         self._app = app
@@ -352,6 +357,8 @@ class _Parts:
         """Take a new connection in. A listener's thread."""
         self._connections.add(connection)
         connection.deadline = connection.created + self._config.head_timeout
+        if self._proxy_versions is not None:  # its header comes first, also before TLS
+            connection.task = ProxyTask(self._proxy_versions, connection.task)
         if self._stopped:
             self._close(connection)
         else:
@@ -546,6 +553,16 @@ def _connection_limit(wanted: int, monitor: monitors.Monitor) -> int:
     return min(wanted or room, room)
 
 
+def _about_proxies(config: Config) -> str:
+    """Say who is believed, and what."""
+    told = [", ".join(config.forwarded_headers)] if config.forwarded_headers else []
+    if config.proxy_protocol != "off":
+        versions = {"on": "v1 or v2"}.get(config.proxy_protocol, config.proxy_protocol)
+        told.append(f"a PROXY protocol header ({versions}), which is required")
+    hops = "" if config.forwarded_hops == 1 else f", {config.forwarded_hops} proxies in a row at most"
+    return f"from {', '.join(config.forwarded_allow_ips)} is believed: {'; '.join(told) or 'nothing'}{hops}"
+
+
 def _worker_options(config: Config) -> Options:
     return Options(
         limits=http1.Limits(
@@ -566,4 +583,5 @@ def _worker_options(config: Config) -> Options:
         stream=config.stream,
         max_requests=config.max_requests_per_connection,
         server_header=config.server_header,
+        proxies=Proxies(config.forwarded_allow_ips, fields=config.forwarded_headers, hops=config.forwarded_hops),
     )

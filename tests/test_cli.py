@@ -134,6 +134,9 @@ def test_every_option_is_a_flag(tmp_path):
         "server_header": "x",
         "log_level": "error",
         "memory_reserve": "0.1",
+        "forwarded_allow_ips": "::1",
+        "forwarded_headers": "forwarded",
+        "proxy_protocol": "v2",
     }
     arguments = []
     for option in OPTIONS.values():

@@ -22,6 +22,9 @@ from rocket.http1.grammar import FIELD, REQUEST_LINE, TARGET, TOKEN, VALUE, Limi
 from rocket.http1.target import KNOWN_HOSTS, check_host, check_target
 
 CHUNKED = -1
+# Under this key the fields' dict lists the keys of Forwarded, X-Forwarded-* and X-Real-IP fields, with spaces between
+# them, if there are any: so that a request without them pays nothing for whoever has to distrust them.
+FORWARDING = "rocket.forwarding"
 
 
 class Head(NamedTuple):
@@ -43,14 +46,15 @@ _new_head = tuple.__new__  # 0.1 us less than Head(...) (bench/parse.py)
 _NAMES: dict[str, str] = {}
 _NAMES_SIZE = 1024
 _NAMES_LENGTH = 64
+_FORWARDING_NAMES: dict[str, str] = {}  # likewise, for names that `FORWARDING` has to list
 
 
 def read_head(data: bytes, fields: dict[str, str], limits: Limits, start: int = 0) -> Optional[Head]:
     """Read the head that *data* begins with; put its fields into *fields* under their CGI names.
 
-    *fields* must not hold any of these names yet. Return None if the head is incomplete; call `check_partial`, then,
-    which finds what is wrong already. *start*: the head is known not to end before this index.
-    Any `BadRequest`; *fields* is of no use then.
+    *fields* must not hold any of these names yet; what it gets besides is `FORWARDING`. Return None if the head is
+    incomplete; call `check_partial`, then, which finds what is wrong already. *start*: the head is known not to end
+    before this index. Any `BadRequest`; *fields* is of no use then.
     """
     end = data.find(b"\r\n\r\n", start - 3 if start > 3 else 0)
     if end < 0:
@@ -76,7 +80,7 @@ def read_head(data: bytes, fields: dict[str, str], limits: Limits, start: int = 
             name, _, value = line.partition(":")
             key = names.get(name)
             if key is None:
-                key = _cgi_name(name)
+                key = _cgi_name(name, fields)
                 if key is None:
                     continue
             if key in fields:
@@ -135,23 +139,31 @@ def _field_too_long(line: str, limits: Limits) -> HeadTooLarge:
     return HeadTooLarge(f"the field {quote(line.partition(':')[0])} is longer than {limits.field_size} bytes")
 
 
-def _cgi_name(name: str) -> Optional[str]:
-    """Return the key for a field name, None if the field is to be dropped.
+def _cgi_name(name: str, fields: dict[str, str]) -> Optional[str]:
+    """Return the key for a field name that is not in `_NAMES`, None if the field is to be dropped.
 
     "_" and "-" are the same in a key: with names that hold "_" a client could write what a proxy in front of us is
     trusted to write. HTTP_PROXY is a variable that HTTP clients obey (CVE-2016-5385), and Proxy is no field.
     """
-    if "_" in name:
-        return None
-    key = name.upper().replace("-", "_")
-    if key == "PROXY":
-        return None
-    if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-        key = "HTTP_" + key
-    if len(name) <= _NAMES_LENGTH:
-        if len(_NAMES) >= _NAMES_SIZE:
-            _NAMES.clear()
-        _NAMES[name] = key
+    key = _FORWARDING_NAMES.get(name)
+    if key is None:
+        if "_" in name:
+            return None
+        key = name.upper().replace("-", "_")
+        if key == "PROXY":
+            return None
+        if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            key = "HTTP_" + key
+        forwarding = key.startswith("HTTP_X_FORWARDED") or key in {"HTTP_FORWARDED", "HTTP_X_REAL_IP"}
+        names = _FORWARDING_NAMES if forwarding else _NAMES
+        if len(name) <= _NAMES_LENGTH:
+            if len(names) >= _NAMES_SIZE:
+                names.clear()
+            names[name] = key
+        if not forwarding:
+            return key
+    listed = fields.get(FORWARDING)
+    fields[FORWARDING] = key if listed is None else f"{listed} {key}"
     return key
 
 

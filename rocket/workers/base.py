@@ -17,6 +17,7 @@ from rocket import http1
 from rocket.connection import LOOKS
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
+from rocket.proxies import Proxies
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.report import report
 from rocket.workers.stream import Incoming, StreamedBody
@@ -67,6 +68,7 @@ class Options:
     stream: bool = False
     max_requests: int = 1000
     server_header: str = "Rocket"
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 class Worker:

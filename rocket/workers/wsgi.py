@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
 from rocket.errors import ApplicationError, BadRequest, ConnectionLost, ReadTimeout
+from rocket.http1 import FORWARDING
 from rocket.workers.after import CLOSE, NEXT, After
 from rocket.workers.base import Options, Services, Worker
 from rocket.workers.environ import FileWrapper, base_environ
@@ -43,6 +44,7 @@ class WSGIWorker(Worker):
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
         # With keep_alive=0 each request is the last.
         self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
+        self._proxies = options.proxies
         self._tail = b""  # Date and Server, with the empty line
         self._tail_second = 0
 
@@ -73,6 +75,8 @@ class WSGIWorker(Worker):
         environ["QUERY_STRING"] = query
         environ["RAW_URI"] = target
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
+        if FORWARDING in environ or connection.environ is not None:
+            self._hear_proxies(connection, environ)
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
         make: Callable[..., Response] = Response
@@ -101,6 +105,15 @@ class WSGIWorker(Worker):
         after = response.run(self.app, environ)
         self.routes.learn(path, monotonic() - thread_time() - start)
         return after
+
+    def _hear_proxies(self, connection: Connection, environ: dict[str, Any]) -> None:
+        """Let *environ* say what proxies tell of the client, if they are believed."""
+        if connection.environ is not None:
+            environ.update(connection.environ)
+        if FORWARDING in environ:
+            if connection.trusted is None:
+                connection.trusted = self._proxies.networks.has_peer(connection.peer[0])
+            self._proxies.settle(environ, trusted=connection.trusted)
 
     def tail(self) -> bytes:
         """Return the last lines of a head: Date, Server, and the empty line."""
