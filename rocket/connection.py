@@ -64,6 +64,7 @@ class Connection:
         "sock",
         "task",
         "timer",
+        "told",
         "trusted",
     )
 
@@ -82,7 +83,7 @@ class Connection:
         self.endpoint = endpoint
         self.secure = secure
         self.trusted: Optional[bool] = None  # whether the peer is a proxy to be believed; None: not looked at yet
-        self.environ: Optional[dict[str, str]] = None  # what a PROXY header adds to the environ of its requests
+        self.told: Optional[dict[str, str]] = None  # what a PROXY header says of all its requests, as in their environ
         self.output_limits = output_limits  # bytes: in memory, in a temporary file (see Output)
         self.created = self.since = time.monotonic()
         self.requests = 0
@@ -92,7 +93,8 @@ class Connection:
         self.eof = False  # the peer has sent its last byte
         self.closed = False
         # What goes on when the connection is ready again; None: a new message is to be read.
-        self.task: Any = None  # a `rocket.workers.base.Task`, two floors up
+        self.task: Any = None  # a `rocket.workers.base.Task`, some floors up
+        self.environ: Optional[dict[str, Any]] = None  # what is the same for all its requests; a worker's
         self.deadline = NEVER  # monotonic s: when waiting for the peer is given up
         self.timer = NEVER  # monotonic s: when the reactor will look at the deadline
         self.bucket: Optional[dict[Connection, None]] = None  # the reactor's, see there

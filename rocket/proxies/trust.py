@@ -187,6 +187,10 @@ def _set_url(environ: dict[str, Any], scheme: Optional[str], host: Optional[str]
     """
     if scheme is not None:
         environ["wsgi.url_scheme"] = scheme
+        if scheme == "https":
+            environ["HTTPS"] = "on"  # as CGI programs know it, and wsgiref.util.guess_scheme
+        else:
+            environ.pop("HTTPS", None)  # TLS between the proxy and us is not the client's
     elif host is None and port is None:
         return
     usual = PORTS[environ["wsgi.url_scheme"]]

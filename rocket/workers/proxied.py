@@ -25,13 +25,13 @@ class ProxyTask:
     a TLS handshake: as long as that has not begun, nothing is answered to a bad header, for nobody could read it.
     """
 
-    __slots__ = ("_data", "_then", "_versions")
-    light = False
+    __slots__ = ("_data", "_then", "_versions", "light")
 
     def __init__(self, versions: frozenset[int], then: Optional[Task] = None) -> None:
         self._versions = versions
         self._then = then
         self._data = b""
+        self.light = then is not None and then.light  # else the first request may be there already
 
     def step(self, worker: Worker, connection: Connection) -> After:
         host = connection.peer[0]
@@ -97,8 +97,8 @@ def _apply(header: ProxyHeader, worker: Worker, connection: Connection) -> None:
         host, port = header.destination
         told = {"SERVER_NAME": f"[{host}]" if ":" in host else host, "SERVER_PORT": port}
     if header.tls:
-        told["wsgi.url_scheme"] = "https"
-    connection.environ = told or None
+        told.update({"wsgi.url_scheme": "https", "HTTPS": "on"})
+    connection.told = told or None
 
 
 def _peek(connection: Connection) -> bytes:

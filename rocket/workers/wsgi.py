@@ -49,17 +49,22 @@ class WSGIWorker(Worker):
         self._tail_second = 0
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:
-        try:
-            return self._bases[connection.endpoint].copy()
-        except KeyError:
-            base = base_environ(
+        base = connection.environ
+        if base is None:
+            base = connection.environ = self._base_of(connection)
+        return base.copy()
+
+    def _base_of(self, connection: Connection) -> dict[str, Any]:
+        """Return what is the same for all requests of *connection*: shared by the endpoint's, but for PROXY headers."""
+        base = self._bases.get(connection.endpoint)
+        if base is None:
+            base = self._bases[connection.endpoint] = base_environ(
                 connection.endpoint,
                 secure=connection.secure,
                 software=self.options.server_header or "Rocket",
                 stats=self.services.stats,
             )
-            self._bases[connection.endpoint] = base
-            return base.copy()
+        return base if connection.told is None else {**base, **connection.told}
 
     def respond(
         self, connection: Connection, head: http1.Head, fields: dict[str, Any], body: Optional[IO[bytes]]
@@ -75,7 +80,7 @@ class WSGIWorker(Worker):
         environ["QUERY_STRING"] = query
         environ["RAW_URI"] = target
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
-        if FORWARDING in environ or connection.environ is not None:
+        if FORWARDING in environ:
             self._hear_proxies(connection, environ)
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
@@ -107,13 +112,10 @@ class WSGIWorker(Worker):
         return after
 
     def _hear_proxies(self, connection: Connection, environ: dict[str, Any]) -> None:
-        """Let *environ* say what proxies tell of the client, if they are believed."""
-        if connection.environ is not None:
-            environ.update(connection.environ)
-        if FORWARDING in environ:
-            if connection.trusted is None:
-                connection.trusted = self._proxies.networks.has_peer(connection.peer[0])
-            self._proxies.settle(environ, trusted=connection.trusted)
+        """Let *environ* say what proxies tell of the client, if they are believed. BadRequest."""
+        if connection.trusted is None:
+            connection.trusted = self._proxies.networks.has_peer(connection.peer[0])
+        self._proxies.settle(environ, trusted=connection.trusted)
 
     def tail(self) -> bytes:
         """Return the last lines of a head: Date, Server, and the empty line."""

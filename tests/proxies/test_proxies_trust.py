@@ -30,6 +30,7 @@ def settle(given, *, trusted=True, host="inner:8000", fields=ALL, **options):
     options.setdefault("listed", ["127.0.0.1", "10.0.0.0/8"])
     Proxies(options.pop("listed"), fields=fields, **options).settle(environ, trusted=trusted)
     assert environ.keys() >= before.keys()
+    assert environ.pop("HTTPS", None) == ("on" if environ["wsgi.url_scheme"] == "https" else None)
     return {key: value for key, value in environ.items() if before.get(key) != value}
 
 
@@ -167,6 +168,14 @@ def test_the_url_is_the_one_that_the_client_asked_for(given, host, expected):
     assert found == expected
     for key, value in given.items():
         assert changed["HTTP_X_FORWARDED_" + key].lstrip("0") == value.lstrip("0")
+
+
+def test_tls_between_the_proxy_and_us_is_not_the_clients():
+    environ = {"REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "https", "HTTPS": "on", "HTTP_HOST": "a.example"}
+    environ.update({"HTTP_X_FORWARDED_PROTO": "http", FORWARDING: "HTTP_X_FORWARDED_PROTO"})
+    Proxies(["127.0.0.1"]).settle(environ, trusted=True)
+    assert environ["wsgi.url_scheme"] == "http"
+    assert "HTTPS" not in environ
 
 
 def test_an_address_alone_leaves_the_url():

@@ -25,15 +25,25 @@ PEER = "192.0.2.1"  # that of the fixture `make_connection`
 SPOOFED = GET[:-2] + b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nForwarded: for=7.7.7.7\r\n\r\n"
 
 
+class HandshakeTask:
+    """Stands for what comes before HTTP."""
+
+    light = True
+
+    def step(self, worker, connection):
+        connection.fill()
+        return READ_MORE
+
+
 class Recorder:
-    """An application that keeps each environ."""
+    """An application that keeps the texts of each environ: the body is a file, which is to be closed in time."""
 
     def __init__(self):
         self.environs = []
 
     def __call__(self, environ, start_response):
         environ["wsgi.input"].read()
-        self.environs.append(environ)
+        self.environs.append({key: value for key, value in environ.items() if isinstance(value, str)})
         start_response("200 OK", [("Content-Length", "2")])
         return [b"ok"]
 
@@ -138,14 +148,7 @@ def test_all_requests_of_the_connection_are_the_clients(proxied, app, header, sc
 
 
 def test_not_a_byte_behind_the_header_is_taken(proxied):
-    class Handshake:
-        light = False
-
-        def step(self, worker, connection):
-            connection.fill()
-            return READ_MORE
-
-    then = Handshake()
+    then = HandshakeTask()
     tested = proxied(then=then)
     tested.send(LINE + b"\x16\x03\x01")
     tested.turn()
@@ -160,9 +163,7 @@ def test_a_header_is_read_in_front_of_tls_also_if_the_socket_is_wrapped_already(
     connection.secure = True
     tested = Stand(connection, theirs, app, proxies=Proxies([PEER]))
 
-    class Handshake:
-        light = False
-
+    class Handshake(HandshakeTask):
         def step(self, worker, connection):
             with pytest.raises(ssl.SSLError):  # it sees the next byte, which is no handshake
                 connection.sock.do_handshake()
@@ -174,8 +175,13 @@ def test_a_header_is_read_in_front_of_tls_also_if_the_socket_is_wrapped_already(
     assert connection.peer == ("198.51.100.7", "56324")
 
 
+def test_a_worker_is_needed_only_if_a_request_may_follow():
+    assert not ProxyTask(VERSIONS["on"]).light
+    assert ProxyTask(VERSIONS["on"], HandshakeTask()).light
+
+
 def test_a_bad_header_in_front_of_tls_is_not_answered(proxied):
-    tested = proxied(then=object())
+    tested = proxied(then=HandshakeTask())
     tested.send(GET)
     assert tested.turn() == "close"
     assert tested.received() == b""
