@@ -533,7 +533,7 @@ def serve(app: Any, **options: Any) -> None:
 
 
 def _is_idle(connection: Connection) -> bool:
-    return connection.task is None and not connection.buffer
+    return (connection.task is None or isinstance(connection.task, ProxyTask)) and not connection.buffer
 
 
 def _may_go(connection: Connection) -> bool:
