@@ -148,6 +148,8 @@ def test_of_a_local_header_nothing_but_its_length_counts(family, rest):
         (0x00, b"ignored"),
         (0x01, b""),
         (0x10, ADDRESSES),
+        (0x10, b""),
+        (0x20, b"short"),
         (0x12, ADDRESSES),
         (0x22, bytes(36)),
         (0x31, bytes(216)),
