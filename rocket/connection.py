@@ -38,9 +38,9 @@ class Connection:
     A connection has one owner at a time: the active queue, a worker, or the reactor. Only the owner
     touches it; handing it over is the owner's last act.
 
-    *peer* is the address of the other side, or of the client that a PROXY header names, *endpoint* the
-    (host, port) that was connected to, *secure* whether the bytes are protected by TLS. *created* is a
-    `time.monotonic`, *requests* counts the requests that were begun.
+    *peer* is the address of the other side, *endpoint* the (host, port) that was connected to,
+    *secure* whether the bytes are protected by TLS. *created* is a `time.monotonic`, *requests* counts
+    the requests that were begun.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Connection:
     ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.peer = peer
+        self.peer = peer  # or the client, once a PROXY header has named it
         self.endpoint = endpoint
         self.secure = secure
         self.trusted: Optional[bool] = None  # whether the peer is a proxy to be believed; None: not looked at yet
