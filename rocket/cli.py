@@ -126,8 +126,10 @@ def _flag(declared: Declared) -> Grouped:
     if isinstance(declared.default, bool):
         made = Grouped([f"{flag}/--no-{flag[2:]}", declared.name], default=None, help=text)
     elif isinstance(declared.default, tuple):
-        names = ["-b", flag] if declared.name == "bind" else [flag]
-        made = Grouped([*names, declared.name], multiple=True, metavar=declared.kind.metavar, help=text, default=None)
+        short = ["-b"] if declared.name == "bind" else []
+        made = Grouped(
+            [*short, flag, declared.name], multiple=True, metavar=declared.kind.metavar, help=text, default=None
+        )
     else:
         made = Grouped([flag, declared.name], metavar=declared.kind.metavar, help=text)
     made.group = declared.group
