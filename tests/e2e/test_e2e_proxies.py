@@ -8,7 +8,7 @@ import pytest
 from e2e_proxies import CLIENT, HAPROXY, NGINX, NGINX_HTTP, Proxy, ask, make_certificate, stream_module
 from e2e_server import until
 
-from rocket.config import Config
+from rocket.config import OPTIONS, Config
 from rocket.errors import ConfigError
 
 SPOOFED = {
@@ -292,6 +292,35 @@ def test_a_header_that_is_not_expected_is_no_request(serve, haproxy):
     for option in ("send-proxy", "send-proxy-v2"):
         status, _, _ = ask(haproxy([], f"{where(server)} {option}", mode="tcp"))
         assert status == 400
+
+
+# ---- TLS between the proxy and Rocket ----
+
+
+@pytest.fixture
+def serve_tls(serve):
+    """Start a server that speaks TLS, with a certificate of its own."""
+    if "self_signed" not in OPTIONS:
+        pytest.skip("there is no TLS yet")
+    return lambda *arguments: serve("mirror", *PROXIED, "--self-signed", *arguments)
+
+
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+def test_a_proxy_header_comes_before_the_clients_tls(serve_tls, haproxy, option):
+    server = serve_tls("--proxy-protocol", "on")
+    port = haproxy([], f"{where(server)} {option}", mode="tcp")
+    _, environ, own = ask(port, tls=True, **SPOOFED)
+    assert client_of(environ) == (CLIENT, "https")
+    assert (environ["REMOTE_PORT"], environ["SERVER_PORT"]) == (own, str(port))
+    assert_no_word_of_the_clients(environ)
+
+
+def test_a_proxy_that_encrypts_again_says_whether_its_client_did(serve_tls, haproxy):
+    port = haproxy(HAPROXY_FIELDS, f"{where(serve_tls())} ssl verify none")
+    _, environ, _ = ask(port, **SPOOFED)
+    assert client_of(environ) == (CLIENT, "http")
+    assert "HTTPS" not in environ
+    assert_no_word_of_the_clients(environ)
 
 
 # ---- both ----
