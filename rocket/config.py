@@ -21,6 +21,7 @@ from typing import Optional, TypeVar
 
 from rocket.binds import EXPECTED, parse_binds, without_secrets
 from rocket.errors import ConfigError
+from rocket.networks import Networks
 
 T = TypeVar("T")
 Given = dict[str, tuple[object, str]]  # option -> (the value as it was written, where)
@@ -30,12 +31,29 @@ LONGEST_SECONDS = 1_000_000  # epoll_wait(2) takes its milliseconds as an int: 2
 INT_MAX = (1 << 31) - 1  # what listen(2) and its like take
 
 LISTENING = "Listening"
+PROXIES = "Behind a proxy"
 THREADS = "Threads"
 LIMITS = "Limits of a request"
 BUFFERS = "Memory and temporary files"
 TLS = "TLS"
 TIMEOUTS = "Timeouts"
 REPORTING = "What it says"
+
+# What a proxy may tell of its client. The first five are understood, the others handed on.
+FORWARDING_FIELDS = (
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-by",
+    "x-forwarded-prefix",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-real-ip",
+)
 
 DEFAULT = "default"
 KEYWORD = "keyword"
@@ -142,6 +160,55 @@ def addresses() -> Kind:
         metavar="ADDRESS",
         show=lambda value: without_secrets(", ".join(value) if isinstance(value, tuple) else str(value)),
     )
+
+
+class WrongItem(ValueError):
+    """One item of a list is not possible; its argument is the item."""
+
+
+def _items(value: object) -> tuple[str, ...]:
+    """Return the items of a sequence of strings, or of one string with commas. "none", or nothing, is no item."""
+    written = [value] if isinstance(value, str) else value
+    if not isinstance(written, Iterable):
+        raise TypeError
+    found = (item.strip() for text in written for item in _text(text).split(","))
+    return tuple(dict.fromkeys(item.lower() for item in found if item.lower() not in {"", "none"}))
+
+
+def networks() -> Kind:
+    """What `rocket.networks.Networks` takes: a sequence of strings, or one string with commas; or none."""
+
+    def read(value: object) -> tuple[str, ...]:
+        found = _items(value)
+        try:
+            Networks(found)
+        except ValueError as exc:
+            raise WrongItem(*exc.args) from None
+        return found
+
+    return Kind(
+        "a list of addresses (127.0.0.1, ::1), networks (10.0.0.0/8, without bits behind the prefix), unix, *, or none",
+        read,
+        metavar="ADDRESS|NETWORK|unix",
+        show=_show_items,
+    )
+
+
+def words(*known: str) -> Kind:
+    """Some of the words *known*, in any case: a sequence of strings, or one string with commas; or none."""
+
+    def read(value: object) -> tuple[str, ...]:
+        found = _items(value)
+        for item in found:
+            if item not in known:
+                raise WrongItem(item)
+        return found
+
+    return Kind("none, or a list of some of " + ", ".join(known), read, metavar="NAME", show=_show_items)
+
+
+def _show_items(value: object) -> str:
+    return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
 def strategy(example: str) -> Kind:
@@ -346,6 +413,8 @@ class Option:
             raise ConfigError(f"{self.name}: {exc}{_from(origin)}") from None
         except OverflowError:
             raise ConfigError(f"{self.name} is too large: {value!r}{_from(origin)}") from None
+        except WrongItem as exc:
+            raise ConfigError(f"{self.name} must be {self.kind.expects}, not {exc.args[0]!r}{_from(origin)}") from None
         except (ValueError, TypeError):
             shown = type(value).__name__ if self.kind.secret else repr(value)
             raise ConfigError(f"{self.name} must be {self.kind.expects}, not {shown}{_from(origin)}") from None
@@ -394,6 +463,29 @@ class Config:
         1000, count(), LISTENING,
         "Requests after which a connection is closed, so that a load balancer spreads its clients anew. "
         "0 means no limit.",
+    )
+
+    forwarded_allow_ips: tuple[str, ...] = option(
+        (), networks(), PROXIES,
+        "Proxies that may say for whom they speak: addresses, networks, unix (all peers of unix sockets), or * "
+        "(anybody, if only proxies can connect). What others send of X-Forwarded-*, Forwarded, X-Real-IP is dropped. "
+        "docs/proxies.md has examples.",
+    )
+    forwarded_headers: tuple[str, ...] = option(
+        ("x-forwarded-for", "x-forwarded-proto"), words(*FORWARDING_FIELDS), PROXIES,
+        "Header fields that those proxies set, each of them: these are believed, and others of the kind dropped, for a "
+        "proxy hands on what its client wrote. Either forwarded, or some of x-forwarded-for, -proto, -host and -port. "
+        "With proxy_protocol none, unless given.",
+    )
+    forwarded_hops: int = option(
+        1, count(least=1), PROXIES,
+        "Proxies in a row, at most, whose entries in these fields are believed, counted from us; "
+        "each must be in forwarded_allow_ips.",
+    )
+    proxy_protocol: str = option(
+        "off", choice("off", "on", "v1", "v2"), PROXIES,
+        "Whether each connection begins with a header of the PROXY protocol, which names the client: v1, v2, or on for "
+        "either. It is then required, and taken from forwarded_allow_ips only.",
     )
 
     monitor: object = option(
@@ -645,10 +737,11 @@ class Config:
         for name, value in values.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_origins", origins)
-        self._compare()
+        self._compare_threads()
+        self._compare_proxies()
 
-    def _compare(self) -> None:
-        """Check the values that must fit each other."""
+    def _compare_threads(self) -> None:
+        """Check that min_threads and max_threads fit each other."""
         if self.max_threads >= self.min_threads:
             return
         if "min_threads" not in self._origins:  # max_threads=1 alone is a sensible wish
@@ -657,6 +750,24 @@ class Config:
         high, low = self.origin("max_threads"), self.origin("min_threads")
         where = "" if {high, low} == {KEYWORD} else f" (the one from {high}, the other from {low})"
         raise ConfigError(f"max_threads ({self.max_threads}) is below min_threads ({self.min_threads}){where}")
+
+    def _compare_proxies(self) -> None:
+        """Check that what is said about proxies fits."""
+        others = [name for name in self.forwarded_headers if name in FORWARDING_FIELDS[1:5]]
+        if others and "forwarded" in self.forwarded_headers:
+            raise ConfigError(
+                f"forwarded_headers has both forwarded and {others[0]}: name those that the proxy sets, "
+                f"for a client may write the others{_from(self.origin('forwarded_headers'))}"
+            )
+        if self.proxy_protocol == "off":
+            return
+        if not self.forwarded_allow_ips:
+            raise ConfigError(
+                f"proxy_protocol is {self.proxy_protocol}, but forwarded_allow_ips is empty: nobody could connect"
+                f"{_from(self.origin('proxy_protocol'))}"
+            )
+        if "forwarded_headers" not in self._origins:  # who speaks the PROXY protocol hands on what the client wrote
+            object.__setattr__(self, "forwarded_headers", ())
 
 
 OPTIONS: Mapping[str, Option] = {

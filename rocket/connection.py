@@ -64,6 +64,8 @@ class Connection:
         "sock",
         "task",
         "timer",
+        "told",
+        "trusted",
     )
 
     def __init__(
@@ -77,9 +79,11 @@ class Connection:
     ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.peer = peer
+        self.peer = peer  # or the client, once a PROXY header has named it
         self.endpoint = endpoint
         self.secure = secure
+        self.trusted: Optional[bool] = None  # whether the peer is a proxy to be believed; None: not looked at yet
+        self.told: Optional[dict[str, str]] = None  # what a PROXY header says of all its requests, as in their environ
         self.output_limits = output_limits  # bytes: in memory, in a temporary file (see Output)
         self.created = self.since = time.monotonic()
         self.requests = 0

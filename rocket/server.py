@@ -24,12 +24,14 @@ from rocket.listener import Listener
 from rocket.pools.controller import Controller
 from rocket.pools.health import Health
 from rocket.pools.threadpool import ThreadPool
+from rocket.proxies import VERSIONS, Proxies
 from rocket.reactor import Reactor
 from rocket.signals import Signals
 from rocket.sockets import open_all
 from rocket.systemd import PASSED, Supervised
 from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.handshake import HANDSHAKE
+from rocket.workers.proxied import ProxyTask
 from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ log = logging.getLogger("rocket.server")
 RESERVE = 64  # descriptors that are left for files, databases and the like
 EVICT = 16  # idle connections that go at a time when room is needed
 SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
-FRESH = 1.0  # s: what a new connection's first request is given when the server stops
+FRESH = 0.25  # s: what a new connection's first request is given when the server stops
 STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
 
 
@@ -252,6 +254,8 @@ class Server:
             lines.append(f"monitor {parts.monitor_name}: {why}")
             lines += parts.certificates.describe()
             lines.append(f"at most {parts.max_connections} connections")
+        if config.forwarded_allow_ips:
+            lines.append(_about_proxies(config))
         policy = config.scaling if isinstance(config.scaling, str) else type(self._policy).__name__
         lines.append(f"{config.min_threads} to {config.max_threads} threads, policy {policy}")
         return lines
@@ -309,6 +313,7 @@ class _Parts:
         self.max_connections = _connection_limit(config.max_connections, monitor)
         self._reactor = Reactor(monitor, on_expire=self._expire, on_fail=self._close)
         self._options = _worker_options(config)
+        self._proxy_versions = VERSIONS.get(config.proxy_protocol)
         self._routes = Routes()
         self._heads = HeadCache()
         self._worker_class: Any = config.worker or WSGIWorker
@@ -385,11 +390,13 @@ class _Parts:
     def _accepted(self, connection: Connection) -> None:
         """Take a new connection in. A listener's thread."""
         self._connections.add(connection)
+        timeout = self._config.head_timeout
         if connection.secure:
             connection.task = HANDSHAKE
-            connection.deadline = connection.created + self._config.handshake_timeout
-        else:
-            connection.deadline = connection.created + self._config.head_timeout
+            timeout = self._config.handshake_timeout
+        connection.deadline = connection.created + timeout
+        if self._proxy_versions is not None:  # its header comes first, also before TLS
+            connection.task = ProxyTask(self._proxy_versions, connection.task)
         if self._stopped:
             self._close(connection)
         else:
@@ -571,7 +578,8 @@ def serve(app: Any, **options: Any) -> None:
 
 
 def _is_idle(connection: Connection) -> bool:
-    return connection.task in (None, HANDSHAKE) and not connection.buffer
+    task = connection.task
+    return (task is None or task is HANDSHAKE or isinstance(task, ProxyTask)) and not connection.buffer
 
 
 def _may_go(connection: Connection) -> bool:
@@ -597,6 +605,16 @@ def _connection_limit(wanted: int, monitor: monitors.Monitor) -> int:
     return min(wanted or room, room)
 
 
+def _about_proxies(config: Config) -> str:
+    """Say who is believed, and what."""
+    told = [", ".join(config.forwarded_headers)] if config.forwarded_headers else []
+    if config.proxy_protocol != "off":
+        versions = {"on": "v1 or v2"}.get(config.proxy_protocol, config.proxy_protocol)
+        told.append(f"a PROXY protocol header ({versions}), which is required")
+    hops = "" if config.forwarded_hops == 1 else f", {config.forwarded_hops} proxies in a row at most"
+    return f"from {', '.join(config.forwarded_allow_ips)} is believed: {'; '.join(told) or 'nothing'}{hops}"
+
+
 def _worker_options(config: Config) -> Options:
     return Options(
         limits=http1.Limits(
@@ -617,4 +635,5 @@ def _worker_options(config: Config) -> Options:
         stream=config.stream,
         max_requests=config.max_requests_per_connection,
         server_header=config.server_header,
+        proxies=Proxies(config.forwarded_allow_ips, fields=config.forwarded_headers, hops=config.forwarded_hops),
     )

@@ -137,6 +137,9 @@ def test_every_option_is_a_flag(tmp_path):
         "self_signed": None,
         "cert_reqs": "optional",
         "min_tls_version": "1.3",
+        "forwarded_allow_ips": "::1",
+        "forwarded_headers": "forwarded",
+        "proxy_protocol": "v2",
     }
     arguments = []
     for option in OPTIONS.values():

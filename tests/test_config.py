@@ -284,6 +284,57 @@ def test_addresses_may_stand_in_one_item_with_commas():
     assert Config(bind=["127.0.0.1:1,[::1]:2", ":3"]).bind == ("127.0.0.1:1", "[::1]:2", ":3")
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("127.0.0.1, ::1,unix", ("127.0.0.1", "::1", "unix")),
+        (["10.0.0.0/8", "UNIX,*"], ("10.0.0.0/8", "unix", "*")),
+        ("", ()),
+        ("none", ()),
+        ([], ()),
+    ],
+)
+def test_proxies_are_a_list_or_one_text_with_commas(written, read):
+    assert Config(forwarded_allow_ips=written).forwarded_allow_ips == read
+
+
+@pytest.mark.parametrize("item", ["10.0.0.1/8", "nginx", "127.0.0.1:80", "10.0.0.0/33"])
+def test_the_one_item_that_is_no_network_is_named(item):
+    said = refusal(forwarded_allow_ips=f"127.0.0.1,{item},::1")
+    assert said.startswith("forwarded_allow_ips must be a list of addresses")
+    assert said.endswith(f", not {item!r}")
+
+
+@pytest.mark.parametrize("value", [None, 1, [1], {"a": 1}.values()])
+def test_what_is_no_list_of_texts_is_no_list_of_proxies(value):
+    assert "forwarded_allow_ips must be" in refusal(forwarded_allow_ips=value)
+
+
+def test_header_fields_that_proxies_set_are_known_ones():
+    assert Config(forwarded_headers="X-Forwarded-For,X-Real-IP").forwarded_headers == ("x-forwarded-for", "x-real-ip")
+    assert refusal(forwarded_headers="x-forwarded-for,x-forwarded-fro").endswith(", not 'x-forwarded-fro'")
+
+
+def test_who_believes_both_families_believes_what_a_client_writes():
+    said = refusal(forwarded_headers="forwarded,x-forwarded-proto")
+    assert "forwarded_headers has both forwarded and x-forwarded-proto" in said
+    assert Config(forwarded_headers="forwarded,x-forwarded-prefix").forwarded_headers[0] == "forwarded"
+
+
+def test_a_proxy_protocol_that_nobody_may_speak_is_refused(tmp_path):
+    assert "proxy_protocol is v1, but forwarded_allow_ips is empty" in refusal(proxy_protocol="v1")
+    with pytest.raises(ConfigError, match="from ROCKET_PROXY_PROTOCOL in the environment"):
+        load(tmp_path, environ={"ROCKET_PROXY_PROTOCOL": "on"})
+    assert "proxy_protocol must be one of off, on, v1, v2" in refusal(proxy_protocol="v3", forwarded_allow_ips="::1")
+
+
+def test_with_the_proxy_protocol_no_fields_are_believed_unless_they_are_named():
+    proxied = {"proxy_protocol": "on", "forwarded_allow_ips": "127.0.0.1"}
+    assert Config(**proxied).forwarded_headers == ()
+    assert Config(**proxied, forwarded_headers="forwarded").forwarded_headers == ("forwarded",)
+    assert Config(**proxied).replace(proxy_protocol="off").forwarded_headers == ("x-forwarded-for", "x-forwarded-proto")
+
+
 def test_replace_keeps_what_was_given_and_where():
     config = Config(keep_alive=7).replace(max_threads=1)
     assert (config.keep_alive, config.max_threads, config.min_threads) == (7.0, 1, 1)

@@ -5,25 +5,29 @@ target), `chunked` (bodies), `response`. What is refused, with which status, and
 """
 
 from rocket.http1.chunked import LAST_CHUNK, ChunkedBody, chunk
-from rocket.http1.grammar import Limits
-from rocket.http1.head import CHUNKED, Head, check_partial, read_head
+from rocket.http1.grammar import TOKEN, Limits, quote
+from rocket.http1.head import CHUNKED, FORWARDING, Head, check_partial, read_head
 from rocket.http1.response import CONTINUE, REASONS, ResponseHead, error_response, format_head, http_date
-from rocket.http1.target import split_target
+from rocket.http1.target import check_host, split_target
 
 __all__ = [
     "CHUNKED",
     "CONTINUE",
+    "FORWARDING",
     "LAST_CHUNK",
     "REASONS",
+    "TOKEN",
     "ChunkedBody",
     "Head",
     "Limits",
     "ResponseHead",
+    "check_host",
     "check_partial",
     "chunk",
     "error_response",
     "format_head",
     "http_date",
+    "quote",
     "read_head",
     "split_target",
 ]

@@ -23,6 +23,9 @@ from rocket.http1.grammar import FIELD, REQUEST_LINE, TARGET, TOKEN, VALUE, Limi
 from rocket.http1.target import KNOWN_HOSTS, check_host, check_target
 
 CHUNKED = -1
+# Under this key the fields' dict lists the keys of Forwarded, X-Forwarded-* and X-Real-IP fields, with spaces between
+# them, if there are any: so that a request without them pays nothing for whoever has to distrust them.
+FORWARDING = "rocket.forwarding"
 
 
 class Head(NamedTuple):
@@ -53,21 +56,22 @@ _REPEATED = frozenset(
     for name in """
     ACCEPT ACCEPT_CHARSET ACCEPT_ENCODING ACCEPT_LANGUAGE CACHE_CONTROL CONNECTION DNT HOST ORIGIN PRAGMA PRIORITY
     SEC_CH_UA SEC_CH_UA_MOBILE SEC_CH_UA_PLATFORM SEC_FETCH_DEST SEC_FETCH_MODE SEC_FETCH_SITE SEC_FETCH_USER SEC_GPC TE
-    UPGRADE_INSECURE_REQUESTS USER_AGENT VIA X_FORWARDED_HOST X_FORWARDED_PORT X_FORWARDED_PROTO X_REQUESTED_WITH
+    UPGRADE_INSECURE_REQUESTS USER_AGENT VIA X_REQUESTED_WITH
     """.split()  # noqa: SIM905
 )
 # Request line -> what it says. Without a query: that is different each time, and may hold a secret.
 _REQUESTS: dict[str, tuple[str, str, int]] = {}
 _REQUESTS_SIZE = 1024
 _SHORT = 256  # characters: a longer line is not remembered
+_FORWARDING_NAMES: dict[str, str] = {}  # as _NAMES, for names that `FORWARDING` has to list
 
 
 def read_head(data: bytes, fields: dict[str, str], limits: Limits, start: int = 0) -> Optional[Head]:
     """Read the head that *data* begins with; put its fields into *fields* under their CGI names.
 
-    *fields* must not hold any of these names yet. Return None if the head is incomplete; call `check_partial`, then,
-    which finds what is wrong already. *start*: the head is known not to end before this index.
-    Any `BadRequest`; *fields* is of no use then.
+    *fields* must not hold any of these names yet; what it gets besides is `FORWARDING`. Return None if the head is
+    incomplete; call `check_partial`, then, which finds what is wrong already. *start*: the head is known not to end
+    before this index. Any `BadRequest`; *fields* is of no use then.
     """
     end = data.find(b"\r\n\r\n", start - 3 if start > 3 else 0)
     if end < 0:
@@ -92,7 +96,7 @@ def read_head(data: bytes, fields: dict[str, str], limits: Limits, start: int = 
         del lines[0]
         known = _LINES
         for line in lines:
-            pair = known.get(line) or _read_field(line)
+            pair = known.get(line) or _read_field(line, fields)
             if pair is None:
                 return _read_odd_head(data, fields, limits)
             key, value = pair
@@ -159,12 +163,12 @@ def _read_request_line(line: str) -> Optional[tuple[str, str, int]]:
     return request
 
 
-def _read_field(line: str) -> Optional[tuple[str, str]]:
+def _read_field(line: str, fields: dict[str, str]) -> Optional[tuple[str, str]]:
     """Return a field line's key and value; the key is "" if the field is to be dropped. None: it is malformed."""
     if _good_field(line) is None:
         return None
     name, _, value = line.partition(":")
-    key = _NAMES.get(name) or _cgi_name(name)
+    key = _NAMES.get(name) or _cgi_name(name, fields)
     pair = key, value.strip(" \t")
     if key in _REPEATED and len(line) <= _SHORT:
         if len(_LINES) >= _LINES_SIZE:
@@ -173,23 +177,31 @@ def _read_field(line: str) -> Optional[tuple[str, str]]:
     return pair
 
 
-def _cgi_name(name: str) -> str:
-    """Return the key for a field name, "" if the field is to be dropped.
+def _cgi_name(name: str, fields: dict[str, str]) -> str:
+    """Return the key for a field name that is not in `_NAMES`, "" if the field is to be dropped.
 
     "_" and "-" are the same in a key: with names that hold "_" a client could write what a proxy in front of us is
     trusted to write. HTTP_PROXY is a variable that HTTP clients obey (CVE-2016-5385), and Proxy is no field.
     """
-    if "_" in name:
-        return ""
-    key = name.upper().replace("-", "_")
-    if key == "PROXY":
-        return ""
-    if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-        key = "HTTP_" + key
-    if len(name) <= _NAMES_LENGTH:
-        if len(_NAMES) >= _NAMES_SIZE:
-            _NAMES.clear()
-        _NAMES[name] = key
+    key = _FORWARDING_NAMES.get(name, "")
+    if not key:
+        if "_" in name:
+            return ""
+        key = name.upper().replace("-", "_")
+        if key == "PROXY":
+            return ""
+        if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            key = "HTTP_" + key
+        forwarding = key.startswith("HTTP_X_FORWARDED") or key in {"HTTP_FORWARDED", "HTTP_X_REAL_IP"}
+        names = _FORWARDING_NAMES if forwarding else _NAMES
+        if len(name) <= _NAMES_LENGTH:
+            if len(names) >= _NAMES_SIZE:
+                names.clear()
+            names[name] = key
+        if not forwarding:
+            return key
+    listed = fields.get(FORWARDING)
+    fields[FORWARDING] = key if listed is None else f"{listed} {key}"
     return key
 
 

@@ -17,6 +17,7 @@ from rocket import http1
 from rocket.connection import LOOKS
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
+from rocket.proxies import Proxies
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.heads import LONGEST, HeadCache
 from rocket.workers.report import report
@@ -68,6 +69,7 @@ class Options:
     stream: bool = False
     max_requests: int = 1000
     server_header: str = "Rocket"
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 class Worker:
@@ -105,7 +107,7 @@ class Worker:
         heads = self._heads if len(data) <= LONGEST else None
         if heads is not None:
             known = heads.known.get(data)
-            if known is not None and known[0] is connection.endpoint:
+            if known is not None and known[0] is connection.endpoint and connection.told is None:
                 connection.request = known[1]
                 connection.requests += 1
                 connection.scanned = 0

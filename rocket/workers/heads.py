@@ -28,7 +28,7 @@ class HeadCache:
 
     def note(self, data: bytes, connection: Connection, head: Head, fields: dict[str, Any]) -> None:
         """Take in that *data*, at most LONGEST bytes, is a whole request. *fields* is copied, if it is kept."""
-        if connection.secure or not SECRETS.isdisjoint(fields):
+        if connection.secure or connection.told is not None or not SECRETS.isdisjoint(fields):
             return
         if data not in self._once:
             if len(self._once) >= self._size:

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
 from rocket.errors import ApplicationError, BadRequest, ConnectionLost, ReadTimeout
+from rocket.http1 import FORWARDING
 from rocket.workers.after import CLOSE, NEXT, After
 from rocket.workers.base import Options, Services, Worker
 from rocket.workers.environ import FileWrapper, base_environ
@@ -52,6 +53,7 @@ class WSGIWorker(Worker):
         self._bases: dict[tuple[str, str, bool], dict[str, Any]] = {}
         # With keep_alive=0 each request is the last.
         self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
+        self._proxies = options.proxies
         self._tail = b""  # Date and Server, with the empty line
         self._tail_second = 0
 
@@ -62,7 +64,7 @@ class WSGIWorker(Worker):
         return base.copy()
 
     def _base_of(self, connection: Connection) -> dict[str, Any]:
-        """Return what is the same for all requests of *connection*: shared by the endpoint's, but for TLS."""
+        """Return what is the same for all requests of *connection*: the endpoint's, but for TLS and PROXY headers."""
         key = (*connection.endpoint, connection.secure)
         base = self._bases.get(key)
         if base is None:
@@ -72,7 +74,9 @@ class WSGIWorker(Worker):
                 software=self.options.server_header or "Rocket",
                 stats=self.services.stats,
             )
-        return {**base, **connection.variables()} if connection.secure else base
+        if connection.secure:
+            base = {**base, **connection.variables()}
+        return base if connection.told is None else {**base, **connection.told}
 
     def respond(
         self, connection: Connection, head: http1.Head, fields: dict[str, Any], body: Optional[IO[bytes]]
@@ -88,6 +92,8 @@ class WSGIWorker(Worker):
         environ["QUERY_STRING"] = query
         environ["RAW_URI"] = target
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
+        if FORWARDING in environ:
+            self._hear_proxies(connection, environ)
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
         make: Callable[..., Response] = Response
@@ -116,6 +122,12 @@ class WSGIWorker(Worker):
         after = response.run(self.app, environ)
         self.routes.learn(path, monotonic() - thread_time() - start)
         return after
+
+    def _hear_proxies(self, connection: Connection, environ: dict[str, Any]) -> None:
+        """Let *environ* say what proxies tell of the client, if they are believed. BadRequest."""
+        if connection.trusted is None:
+            connection.trusted = self._proxies.networks.has_peer(connection.peer[0])
+        self._proxies.settle(environ, trusted=connection.trusted)
 
     def tail(self) -> bytes:
         """Return the last lines of a head: Date, Server, and the empty line."""

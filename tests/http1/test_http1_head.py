@@ -493,3 +493,9 @@ def test_a_host_that_is_remembered_may_still_be_there_only_once():
     head_of(get())
     with pytest.raises(BadRequest, match="two Host"):
         head_of(get(b"Host: h"))
+
+
+def test_forwarding_fields_are_listed_each_time():
+    data = get(b"X-Forwarded-Proto: https", b"X-Forwarded-Host: a")
+    for _ in range(3):
+        assert head_of(data)[1][http1.FORWARDING] == "HTTP_X_FORWARDED_PROTO HTTP_X_FORWARDED_HOST"

@@ -55,9 +55,23 @@ def test_another_endpoint_is_another_environ(stand):
     tested = stand(echo)
     for _ in range(3):
         before = tested.ask(GET).body
-    tested.connection.endpoint = ("elsewhere", "81")
+    here, tested.connection.endpoint = tested.connection.endpoint, ("elsewhere", "81")
+    tested.connection.environ = None  # as of a new connection
     assert b"elsewhere" in tested.ask(GET).body
-    tested.connection.endpoint = ("localhost", "0")
+    tested.connection.endpoint = here
+    tested.connection.environ = None
+    assert tested.ask(GET).body == before
+
+
+def test_what_a_proxy_told_of_one_connection_is_not_said_of_another(stand):
+    tested = stand(echo)
+    for _ in range(3):
+        before = tested.ask(GET).body
+    tested.connection.told = {"SERVER_PORT": "4443"}
+    tested.connection.environ = None
+    for _ in range(3):
+        assert b"4443" in tested.ask(GET).body
+    tested.connection.told = tested.connection.environ = None
     assert tested.ask(GET).body == before
 
 
