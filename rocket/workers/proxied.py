@@ -99,6 +99,8 @@ def _apply(header: ProxyHeader, worker: Worker, connection: Connection) -> None:
     if header.tls:
         told.update({"wsgi.url_scheme": "https", "HTTPS": "on"})
     connection.told = told or None
+    # A tuple of its own: what is remembered of an endpoint's requests, by its identity, is not this client's.
+    connection.endpoint = (connection.endpoint[0], connection.endpoint[1])
 
 
 def _peek(connection: Connection) -> bytes:

@@ -15,7 +15,7 @@ SPOOFED = {
     "X_Forwarded_For": "6.6.6.6",
     "X_Forwarded_Proto": "gopher",
     "X_Forwarded_Host": "evil.example",
-    "X_Forwarded_Port": "666",
+    "X_Forwarded_Port": "gopher",
     "X_Real_IP": "6.6.6.6",
     "Forwarded": "for=6.6.6.6;proto=gopher;host=evil.example",
 }
@@ -82,7 +82,7 @@ def client_of(environ):
 
 
 def assert_no_word_of_the_clients(environ):
-    assert not re.search(r"6\.6\.6\.6|evil|gopher|666", str(environ)), environ
+    assert not re.search(r"6\.6\.6\.6|evil|gopher", str(environ)), environ
 
 
 # ---- nginx ----
