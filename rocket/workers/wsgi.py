@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import stat
-import sys
 import time
 from io import BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
@@ -41,10 +40,6 @@ class WSGIWorker(Worker):
         self.routes = Routes() if routes is None else routes
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str], dict[str, Any]] = {}
-        # With keep_alive=0 each request is the last.
-        self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
-        self._tail = b""  # Date and Server, with the empty line
-        self._tail_second = 0
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:
         try:
@@ -101,16 +96,6 @@ class WSGIWorker(Worker):
         after = response.run(self.app, environ)
         self.routes.learn(path, monotonic() - thread_time() - start)
         return after
-
-    def tail(self) -> bytes:
-        """Return the last lines of a head: Date, Server, and the empty line."""
-        now = int(time.time())
-        if now != self._tail_second:
-            server = self.options.server_header
-            line = f"Server: {server}\r\n" if server else ""
-            self._tail = f"{line}Date: {http1.http_date(now)}\r\n\r\n".encode("latin-1")
-            self._tail_second = now
-        return self._tail
 
 
 class Response:
@@ -370,11 +355,11 @@ class Response:
         count = min(size, left) if left is not None else size
         if left is not None:
             self._left = left - count
-        self._connection.write(head)
         if count:
             # Closed when all was sent, which may be after this turn.
-            self._connection.write_file(file, offset, count, lambda: self._close(wrapper))
+            self._connection.write_file(file, offset, count, lambda: self._close(wrapper), head)
         else:
+            self._connection.write(head)
             self._close(wrapper)
         return True
 
