@@ -60,7 +60,7 @@ def entry(name: bytes, status: os.stat_result) -> Entry:
 def render(names: Sequence[bytes], entries: Iterable[Entry], left_out: int) -> bytes:
     """Return the page for the folder at *names*, with folders first, then by name. *left_out* entries are not shown."""
     title = "/" + "".join(_shown(name) + "/" for name in names)
-    rows = ['<tr><td><a href="../">../</a></td><td></td><td></td></tr>'] if names else []
+    rows = ['<tr><td><a href="../">../</a></td><td class="number"></td><td class="number"></td></tr>'] if names else []
     rows += [_row(each) for each in sorted(entries, key=lambda each: (not each.is_folder, each.name))]
     note = f"\n<p>{left_out} more are not shown.</p>" if left_out else ""
     return _PAGE.format(title=title, rows="\n".join(rows), note=note).encode()
