@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rocket.connection import Connection
 
 JOINED = 65536  # bytes: up to here a file is read and sent with its head, in one call
+TELL = 1.0  # s: between two complaints about a shortage
 ALLOWED = "GET, HEAD, OPTIONS"
 _CONNECTION = {
     (1, True): b"",
@@ -53,6 +55,7 @@ class FileWorker(Worker):
     def __init__(self, app: Folder, services: Services, options: Options) -> None:
         # No request has a body that we would read: answer at once, and do not collect it.
         super().__init__(app, services, replace(options, stream=True))
+        self._told_at = 0.0  # monotonic s
 
     @classmethod
     def prepare(cls, app: Any) -> Folder:
@@ -163,7 +166,10 @@ class FileWorker(Worker):
             report(logging.INFO, "%r: may not be read: %s", request.connection, exc)
             self.answer(request, 403, "It may not be read.")
         elif exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
-            report(logging.ERROR, "%r: %s", request.connection, exc)
+            now = time.monotonic()
+            if now >= self._told_at + TELL:
+                self._told_at = now
+                report(logging.ERROR, "%r: %s", request.connection, exc)
             self.answer(request, 503, "Try again later.", f"Retry-After: {RETRY_AFTER}\r\n")
         else:
             report(logging.ERROR, "%r: cannot be read: %s", request.connection, exc)

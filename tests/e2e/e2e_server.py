@@ -46,18 +46,19 @@ def rocket(*arguments, cwd, **variables):
 
 
 class ServerProcess:
-    """`rocket serve` on a free port, started and listening.
+    """`rocket serve` on a free port, started and listening; with a folder as *files*, `rocket files`.
 
     `expects_errors` is set by a test whose application fails on purpose: in all others a traceback
     in the log is a failure.
     """
 
-    def __init__(self, *arguments, cwd, app_dir=APPS, bind="127.0.0.1:0", **variables):
+    def __init__(self, *arguments, cwd, app_dir=APPS, files=None, bind="127.0.0.1:0", **variables):
         self.expects_errors = False
         self._lines = []  # guarded by _arrived
         self._arrived = threading.Condition()
         self._ended = False  # no more lines; guarded by _arrived
-        given = command("serve", "--app-dir", str(app_dir), "--bind", bind, *arguments, cwd=cwd, **variables)
+        what = ["serve", "--app-dir", str(app_dir)] if files is None else ["files", str(files)]
+        given = command(*what, "--bind", bind, *arguments, cwd=cwd, **variables)
         self.process = subprocess.Popen(**given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
