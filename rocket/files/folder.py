@@ -9,7 +9,7 @@ import resource
 import stat
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional, Union
 
 from rocket import http1
@@ -62,8 +62,8 @@ class File:
     def release(self) -> None:
         """Nothing: but whoever has this as a callback keeps the file open until it was called."""
 
-    def __del__(self) -> None:
-        os.close(self.fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)  # bound above: at the end of the process, modules may be gone
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import re
 import resource
 
 import pytest
-from files_helpers import age
+from files_helpers import age, opened_in
 
 from rocket.errors import ConfigError
 from rocket.files import Folder, Page, Redirect, Resource
@@ -16,10 +16,6 @@ def content(found):
     """What a found file holds."""
     assert type(found) is Resource
     return os.pread(found.plain.fd, 1 << 20, 0)
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 # --- what it is made of
@@ -220,17 +216,16 @@ def test_a_packed_file_by_its_own_name_is_what_it_is(world):
 
 
 def test_a_file_is_opened_once_and_closed_when_its_time_is_over_and_nobody_sends_it(world):
-    before = descriptors()
     folder = Folder(world, recheck=3600)
     found = folder.find("/hello.txt")
     assert folder.find("/hello.txt") is found
-    assert descriptors() == before + 1
+    assert opened_in(world) == [str(world / "hello.txt")]
     folder._recheck = 0  # what is found from now on is not kept
     for kept in list(folder._kept):
         folder._kept[kept] = folder._kept[kept]._replace(expires=0)
     del found, kept
     folder.find("/sub/page.html")
-    assert descriptors() == before
+    assert opened_in(world) == []
 
 
 @pytest.mark.parametrize("recheck", [0, 3600])
@@ -259,17 +254,16 @@ def test_a_path_is_looked_up_again_after_its_time(world):
 
 
 def test_no_more_files_are_kept_open_than_allowed(world):
-    before = descriptors()
     for number in range(20):
         (world / str(number)).write_bytes(b"x" * number)
     folder = Folder(world, recheck=3600, keep_open=5)
     for number in [*range(20), *range(20)]:
         assert content(folder.find(f"/{number}")) == b"x" * number
         assert content(folder.find(f"/{number}?{number}")) == b"x" * number
-    assert descriptors() == before + 5
+    assert len(opened_in(world)) == 5
     assert folder._opened == 5
     del folder
-    assert descriptors() == before
+    assert opened_in(world) == []
 
 
 def test_a_file_that_is_sent_stays_open_when_it_is_not_kept_any_more(world):
@@ -301,7 +295,7 @@ def test_out_of_descriptors_what_is_kept_gives_way(world):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 5, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, hard))
         take_all_descriptors(spare)
         assert content(folder.find("/hello.txt")) == b"hello\n"
     finally:
@@ -312,7 +306,6 @@ def test_out_of_descriptors_what_is_kept_gives_way(world):
 
 def test_nothing_stays_open_when_finding_fails_half_way(world, monkeypatch):
     pack(world, ".gz", b"1")
-    before = descriptors()
 
     def fail(fd):
         raise OSError(errno.EMFILE, "too many")
@@ -320,4 +313,4 @@ def test_nothing_stays_open_when_finding_fails_half_way(world, monkeypatch):
     monkeypatch.setattr(os, "dup", fail)
     with pytest.raises(OSError, match="too many"):
         Folder(world).find("/hello.txt")
-    assert descriptors() == before
+    assert opened_in(world) == []

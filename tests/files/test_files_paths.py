@@ -5,6 +5,7 @@ import socket
 import stat
 
 import pytest
+from files_helpers import opened_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,9 @@ def read(root, *names, symlinks=True, dot_files=False):
 
 
 @pytest.fixture(autouse=True)
-def _no_descriptor_is_left():
-    before = sorted(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else []
+def _no_descriptor_is_left(tmp_path):
     yield
-    assert before == (sorted(os.listdir("/proc/self/fd")) if before else [])
+    assert opened_in(tmp_path) == []
 
 
 # --- targets
