@@ -93,7 +93,7 @@ class FileWorker(Worker):
             self.answer(request, 301, "It is a folder.", f"Location: {found.location}\r\n")
         elif type(found) is Page:
             lines = f"Content-Type: text/html; charset=utf-8\r\nContent-Security-Policy: {POLICY}\r\n"
-            self._answer(request, 200, found.content, lines)
+            self.answer_with(request, 200, found.content, lines)
 
     def answer_file(self, request: Request, found: Resource) -> None:
         """Answer with a file, or as its conditions and ranges want it."""
@@ -178,10 +178,11 @@ class FileWorker(Worker):
     def answer(self, request: Request, status: int, message: str, lines: str = "") -> None:
         """Answer with *message* as plain text. *lines* are header lines, each with its CRLF."""
         body = f"{status} {http1.REASONS[status]}\n{message}\n".encode()
-        self._answer(request, status, body, f"Content-Type: text/plain; charset=utf-8\r\n{lines}")
+        self.answer_with(request, status, body, f"Content-Type: text/plain; charset=utf-8\r\n{lines}")
 
     @staticmethod
-    def _answer(request: Request, status: int, body: bytes, lines: str) -> None:
+    def answer_with(request: Request, status: int, body: bytes, lines: str) -> None:
+        """Answer with *body*. *lines* are header lines, each with its CRLF; they are not checked."""
         head = (
             f"HTTP/1.1 {status} {http1.REASONS[status]}\r\n{lines}"
             f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n"
