@@ -3,6 +3,7 @@
     python bench/files.py                                      files of 1 MB, 64 KB and 1 KB
     python bench/files.py --sizes 1048576 -c 64 --rounds 5
     python bench/files.py --rocket new=. --rocket old=../old   two checkouts as well
+    python bench/files.py --rocket rocket=. --rocket "one=. --threads 1"
 
 nginx has one worker process, sendfile, tcp_nopush, no access log, and its cache of open files, in a folder and on a
 port of its own; the system's nginx is not touched. All servers are measured in each round, in an order by chance;
@@ -13,6 +14,7 @@ import argparse
 import os
 import random
 import re
+import shlex
 import shutil
 import socket
 import statistics
@@ -55,8 +57,8 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def start(checkout, root, folder):
-    """Return the process of Rocket in *checkout*, of nginx if it is None, and its port once it answers."""
+def start(checkout, root, folder, options=()):
+    """Return the process of Rocket in *checkout* with *options*, of nginx if that is None, and its port."""
     port = free_port()
     if checkout is None:
         config = folder / "nginx.conf"
@@ -66,7 +68,7 @@ def start(checkout, root, folder):
     else:
         command = [sys.executable, "-m", "rocket", "files", str(root), "--bind", f"127.0.0.1:{port}"]
         process = psutil.Popen(
-            [*command, "--log-level", "error", "--max-requests-per-connection", "0"],
+            [*command, "--log-level", "error", "--max-requests-per-connection", "0", *options],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(Path(checkout).resolve())},
         )
@@ -106,11 +108,13 @@ def run(args, folder):
     for size in args.sizes:
         (root / f"{size}.bin").write_bytes(os.urandom(size))
     folder.chmod(0o755)  # for nginx's worker, which is somebody else if this is root
-    checkouts = dict(text.split("=", 1) for text in args.rocket or [f"rocket={HERE.parent}"])
     servers = {}
     try:
-        for name, checkout in [("nginx", None), *checkouts.items()]:
-            servers[name] = start(checkout, root, folder)
+        servers["nginx"] = start(None, root, folder)
+        for text in args.rocket or [f"rocket={shlex.quote(str(HERE.parent))}"]:
+            name, _, rest = text.partition("=")
+            checkout, *options = shlex.split(rest)
+            servers[name] = start(checkout, root, folder, options)
         for size in args.sizes:
             found = {name: [] for name in servers}
             for _ in range(args.rounds):
@@ -141,7 +145,7 @@ def show(size, found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=int, default=[1 << 20, 1 << 16, 1 << 10], metavar="BYTES")
-    parser.add_argument("--rocket", action="append", metavar="NAME=CHECKOUT")
+    parser.add_argument("--rocket", action="append", metavar="NAME=CHECKOUT [OPTION]")
     parser.add_argument("-c", "--connections", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)

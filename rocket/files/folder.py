@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mimetypes
 import os
 import re
 import resource
@@ -122,6 +123,8 @@ class Folder:
         recheck: float = 1.0,
         keep_open: Optional[int] = None,
     ) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)) or not os.fspath(path):
+            raise ConfigError(f"the folder to serve must be a path, not {path!r}")  # "": of an unset variable
         self.path = os.path.abspath(os.fsdecode(path))
         self._root = os.fsencode(self.path)
         if not os.path.isdir(self._root):
@@ -137,6 +140,11 @@ class Folder:
         for what, value in (("cache_control", cache_control), ("charset", charset)):
             if value and _FIELD_VALUE(value) is None:
                 raise ConfigError(f"{what} must be printable ASCII text, not {value!r}")
+        for what, number in (("recheck", recheck), ("keep_open", keep_open or 0)):
+            if not number >= 0:
+                raise ConfigError(f"{what} must be 0 or more, not {number!r}")
+        if not mimetypes.inited:
+            mimetypes.init()  # reads files of the host: now, and not in several threads at once
         self.index = tuple(os.fsencode(name) for name in index)
         self.listing = listing
         self.dot_files = dot_files

@@ -46,7 +46,7 @@ def rocket(*arguments, cwd, **variables):
 
 
 class ServerProcess:
-    """`rocket serve` on a free port, started and listening; with a folder as *files*, `rocket files`.
+    """`rocket serve` on a free port, started and listening; with a folder as *files*, `rocket files`; "": of *cwd*.
 
     `expects_errors` is set by a test whose application fails on purpose: in all others a traceback
     in the log is a failure.
@@ -57,7 +57,7 @@ class ServerProcess:
         self._lines = []  # guarded by _arrived
         self._arrived = threading.Condition()
         self._ended = False  # no more lines; guarded by _arrived
-        what = ["serve", "--app-dir", str(app_dir)] if files is None else ["files", str(files)]
+        what = ["serve", "--app-dir", str(app_dir)] if files is None else ["files", *([str(files)] if files else [])]
         given = command(*what, "--bind", bind, *arguments, cwd=cwd, **variables)
         self.process = subprocess.Popen(**given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -25,6 +25,10 @@ def content(found):
     ("options", "message"),
     [
         ({"path": "/no/such/folder"}, "the folder to serve does not exist: /no/such/folder"),
+        ({"path": ""}, "the folder to serve must be a path, not ''"),
+        ({"path": Folder}, "the folder to serve must be a path, not <class"),
+        ({"recheck": -1}, "recheck must be 0 or more, not -1"),
+        ({"keep_open": -1}, "keep_open must be 0 or more, not -1"),
         ({"path": __file__}, "the folder to serve is not a folder: "),
         ({"index": "index.html"}, "index must be a sequence of names, not 'index.html'"),
         ({"index": ["a/b"]}, "not a name for an index file: 'a/b'"),
