@@ -222,7 +222,7 @@ class Folder:
     def _resource(self, opened: Opened) -> Resource:
         """Return what is at hand of the file *opened*, which the caller closes."""
         expires = time.monotonic() + self._recheck  # as of before we look
-        now = time.time()
+        now = int(time.time())  # to compare with the time of a file, which is by this clock, too
         kind = content_type(opened.name, self.charset)
         beside = self._beside(opened) if self.precompressed else {}
         more = self._cache_control + ("Vary: Accept-Encoding\r\n" if beside else "")
