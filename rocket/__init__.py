@@ -29,10 +29,11 @@ from rocket.version import __version__
 if TYPE_CHECKING:
     from rocket.config import Config
     from rocket.connection import Connection
+    from rocket.files import Folder
     from rocket.monitors import Monitor
     from rocket.pools import Readings, ScalingPolicy
     from rocket.server import Server, serve
-    from rocket.workers import After, Worker, WSGIWorker
+    from rocket.workers import After, FileWorker, Worker, WSGIWorker
 
 __all__ = [
     "After",
@@ -43,6 +44,8 @@ __all__ = [
     "ConfigError",
     "Connection",
     "ConnectionLost",
+    "FileWorker",
+    "Folder",
     "Monitor",
     "MonitorUnavailable",
     "Readings",
@@ -62,6 +65,8 @@ _HOMES = {
     "After": "rocket.workers",
     "Config": "rocket.config",
     "Connection": "rocket.connection",
+    "FileWorker": "rocket.workers",
+    "Folder": "rocket.files",
     "Monitor": "rocket.monitors",
     "Readings": "rocket.pools",
     "ScalingPolicy": "rocket.pools",

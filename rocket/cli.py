@@ -1,4 +1,4 @@
-"""The command line: `rocket serve`, `monitors`, `options`, `config` and `simulate`. The only import of click.
+"""The command line: `rocket serve`, `files`, `monitors`, `options`, `config` and `simulate`. The only import of click.
 
 Exit codes: 0 stopped, 1 an address cannot be listened on, 2 a wrong option, 4 the application cannot be imported.
 What a command needs is imported when it runs, so that `rocket --help` is quick.
@@ -38,7 +38,7 @@ class Runs(Protocol):
     def stop(self) -> None: ...
 
 
-def _make_server(app: WSGIApplication, config: Config) -> Runs:
+def _make_server(app: Any, config: Config) -> Runs:
     from rocket.server import Server
 
     return Server(app, config=config)
@@ -61,7 +61,7 @@ def _choose() -> tuple[str, str]:
 class Parts:
     """What the commands use of Rocket. Pass others as click's *obj* to try the commands without them."""
 
-    make_server: Callable[[WSGIApplication, Config], Runs] = _make_server
+    make_server: Callable[[Any, Config], Runs] = _make_server
     available: Callable[[], Mapping[str, Optional[str]]] = _available
     choose: Callable[[], tuple[str, str]] = _choose  # the name, and why
 
@@ -362,18 +362,85 @@ def serve(
         application = load_application(app or DEMO)
         # Not earlier: logging.config.dictConfig() in the application would switch off what is there already.
         with patient_stderr(), _logging_to_stderr(config.log_level):
-            _run(parts.make_server(application, config), app)
+            _run(
+                parts.make_server(application, config), "" if app else f"no application named, serving the demo {DEMO}"
+            )
 
 
-def _run(server: Runs, app: Optional[str]) -> None:
+@configured
+@main.command(
+    cls=Configured,
+    epilog="The options that are not under Other are those of `rocket serve`. docs/files.md has the details.",
+)
+@click.argument("folder", type=click.Path(path_type=Path), default=".")
+@click.option("--listing/--no-listing", default=False, help="List folders without an index file.  [default: no]")
+@click.option(
+    "--index", multiple=True, metavar="NAME", help="What stands for a folder; may be repeated.  [default: index.html]"
+)
+@click.option("--dot-files/--no-dot-files", default=False, help="Serve names that begin with a dot.  [default: no]")
+@click.option(
+    "--symlinks/--no-symlinks", default=True, help="Follow symbolic links, within the folder.  [default: yes]"
+)
+@click.option(
+    "--precompressed/--no-precompressed",
+    default=True,
+    help="Send NAME.br, NAME.zst or NAME.gz for NAME to clients that take it.  [default: yes]",
+)
+@click.option("--cache-control", default="", metavar="TEXT", help="That field's value, such as 'max-age=3600'.")
+@click.option("--charset", default="utf-8", metavar="TEXT", help="Of texts; empty for none.  [default: utf-8]")
+@click.pass_obj
+def files(
+    parts: Parts,
+    /,
+    folder: Path,
+    *,
+    index: tuple[str, ...],
+    listing: bool,
+    dot_files: bool,
+    symlinks: bool,
+    precompressed: bool,
+    cache_control: str,
+    charset: str,
+    threads: Optional[tuple[int, int]],
+    file: Optional[Path],
+    chdir: Optional[Path],
+    **flags: object,
+) -> None:
+    """Serve the files in FOLDER, by default the current one."""
+    from rocket.files import Folder
+    from rocket.stderr import patient_stderr
+    from rocket.workers import FileWorker
+
+    with _stopped_by_signals():
+        config = _load_config(threads, file, chdir, flags).replace(worker=FileWorker)
+        served = Folder(
+            folder,
+            index=index or ("index.html",),
+            listing=listing,
+            dot_files=dot_files,
+            symlinks=symlinks,
+            precompressed=precompressed,
+            cache_control=cache_control,
+            charset=charset,
+        )
+        names = ", ".join(index or ("index.html",))
+        about = f"serving {served.path}; folders without {names} are " + (
+            "listed" if listing else "answered 404 (--listing lists them)"
+        )
+        with patient_stderr(), _logging_to_stderr(config.log_level):
+            _run(parts.make_server(served, config), about)
+
+
+def _run(server: Runs, about: str) -> None:
+    """Serve until the end. *about* is a line to log at the start, if it is not empty."""
     import logging
 
     log = logging.getLogger("rocket.server")
 
     def tell() -> None:
         log.info("%s, pid %d", _about(), os.getpid())
-        if app is None:
-            log.info("no application named, serving the demo %s", DEMO)
+        if about:
+            log.info("%s", about)
         for line in server.describe():
             log.info("%s", line)
 

@@ -6,6 +6,7 @@ is somebody else's business: the connection is parked, and comes back when the p
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -16,7 +17,7 @@ import tempfile
 import termios
 import time
 from collections import deque
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, Union
 
 from rocket.errors import ConnectionLost, WriteTimeout
 
@@ -30,6 +31,16 @@ LOOKS = 4  # at a peer that takes nothing, within the time that it is given
 SMALL = 4096  # bytes: less than this is copied together with its neighbours while it is kept
 FLUSH_BYTES = 4 << 20  # what goes in one turn at most: a peer that takes it as fast as we send must not hold a thread
 NEVER = float("inf")
+MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # Linux: see send(2)
+# What sendfile(2) says of a file, not of the socket. Some file systems have it not: they are read the usual way, which
+# also finds out what is wrong if the file cannot be read at all.
+NO_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EIO, errno.ESTALE))
+
+
+class HasFileno(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int: ...
 
 
 class Connection:
@@ -202,13 +213,32 @@ class Connection:
             sent = max(0, sent - len(part))
         return self._output is None
 
-    def write_file(self, file: IO[bytes], offset: int, count: int, on_done: Callable[[], None]) -> bool:
-        """Send *count* bytes of the regular *file* from *offset* on, by sendfile(2); the rest is as with `write`.
+    def write_file(
+        self, file: HasFileno, offset: int, count: int, on_done: Callable[[], None], head: bytes = b""
+    ) -> bool:
+        """Send *head*, then *count* bytes of the regular *file* from *offset* on, by sendfile(2); else as `write`.
 
-        *on_done* is called once, when the last byte went or the connection is closed.
+        *on_done* is called once, when the last byte went or the connection is closed. If the file ends
+        early the connection is lost: what was promised cannot be sent.
         """
+        if head and not self._write_before(head):
+            self.write(head)
         self.output.add_file(file.fileno(), offset, count, on_done)
         return self.flush()
+
+    def _write_before(self, head: bytes) -> bool:
+        """Send *head* so that it goes in one packet with what follows at once; False, and nothing done, if not."""
+        if not MSG_MORE or self.secure or self._output is not None:
+            return False
+        try:
+            sent = self.sock.send(head, MSG_MORE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as exc:
+            raise ConnectionLost(str(exc)) from exc
+        if sent < len(head):
+            self.output.add(memoryview(head)[sent:])
+        return True
 
     @property
     def output(self) -> Output:
@@ -446,9 +476,10 @@ class Output:
 class _Range:
     """Some bytes of a file on their way to a socket."""
 
-    __slots__ = ("_on_done", "count", "fd", "offset")
+    __slots__ = ("_on_done", "_reads", "count", "fd", "offset")
 
     def __init__(self, fd: int, offset: int, count: int, on_done: Callable[[], None]) -> None:
+        self._reads = not hasattr(os, "sendfile")  # OpenBSD and NetBSD have none
         self.fd = fd
         self.offset = offset
         self.count = count
@@ -456,15 +487,32 @@ class _Range:
 
     def send(self, sock: socket.socket, secure: bool) -> int:
         """Send some; return how many bytes. Raises OSError, also when the file has become shorter."""
-        if secure or not hasattr(os, "sendfile"):  # OpenBSD and NetBSD have none
-            sent = sock.send(os.pread(self.fd, min(self.count, RECEIVE_BYTES), self.offset)) if self.count else 0
+        if not self.count:
+            return 0
+        if secure or self._reads:
+            sent = sock.send(self._read())
         else:
-            sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, FLUSH_BYTES)) if self.count else 0
-        if self.count and not sent:
+            try:
+                sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, FLUSH_BYTES))
+            except OSError as exc:
+                if exc.errno not in NO_SENDFILE:
+                    raise
+                self._reads = True
+                return self.send(sock, secure)
+        if not sent:
+            # Not the peer's fault, and nothing can be done: it was told how much there is.
+            log.warning("a file that is being sent has become shorter: cut off, %d bytes are missing", self.count)
             raise ConnectionLost(f"the file ended {self.count} bytes early")
         self.offset += sent
         self.count -= sent
         return sent
+
+    def _read(self) -> bytes:
+        try:
+            return os.pread(self.fd, min(self.count, RECEIVE_BYTES), self.offset)
+        except OSError as exc:
+            log.warning("a file that is being sent cannot be read: %s; cut off, %d bytes are missing", exc, self.count)
+            raise
 
     def close(self) -> None:
         on_done, self._on_done = self._on_done, None

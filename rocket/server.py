@@ -64,13 +64,14 @@ class Server:
     """
 
     def __init__(self, app: Any, *, config: Optional[Config] = None, **options: Any) -> None:
-        self.app = app
         self.config = Config(**options) if config is None else config.replace(**options)
         worker = self.config.worker
         if worker is None and not callable(app):
-            raise ConfigError(f"the application is not callable: {app!r}")
+            hint = ", for a folder's files say worker=rocket.FileWorker" if isinstance(app, (str, os.PathLike)) else ""
+            raise ConfigError(f"the application is not callable: {app!r}{hint}")
         if worker is not None and not issubclass(worker, Worker):
             raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
+        self.app = app if worker is None else worker.prepare(app)
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
         self._binds = secured(parse_binds(self.config.bind), self.config)

@@ -226,6 +226,35 @@ def test_a_signal_during_the_start_stops_the_server(number):
     assert signal.getsignal(number) is before
 
 
+# --- rocket files -----------------------------------------------------------------------------------------------------
+
+
+def test_files_serves_a_folder(tmp_path):
+    from rocket import FileWorker, Folder
+
+    server = FakeServer()
+    result = run("files", str(tmp_path), "--listing", "--index", "a", "--index", "b", "-t", "3", server=server)
+    assert result.exit_code == 0
+    assert server.calls == ["serve_forever", "stop"]
+    assert type(server.app) is Folder
+    assert (server.app.path, server.app.listing, server.app.index) == (str(tmp_path), True, (b"a", b"b"))
+    assert (server.config.worker, server.config.max_threads) == (FileWorker, 3)
+    assert f"serving {tmp_path}; folders without a, b are listed" in result.output
+
+
+def test_files_is_careful_unless_it_is_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server = FakeServer()
+    result = run("files", server=server)
+    assert (server.app.path, server.app.listing, server.app.dot_files) == (str(tmp_path), False, False)
+    assert "folders without index.html are answered 404 (--listing lists them)" in result.output
+
+
+def test_files_of_a_folder_that_is_not_there_is_a_wrong_option(tmp_path):
+    result = run("files", str(tmp_path / "nothing"))
+    assert (result.exit_code, result.output) == (2, f"Error: the folder to serve does not exist: {tmp_path}/nothing\n")
+
+
 # --- The application -------------------------------------------------------------------------------------------------
 
 APPLICATIONS = """

@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import socket
+import struct
 import tempfile
 from contextlib import contextmanager
 
@@ -371,6 +372,81 @@ def test_file_goes_by_sendfile(make_connection, file):
     assert got == b"head" + data[100:-100] + b"tail"
     assert connection.flush()
     assert done == [1]
+
+
+@pytest.mark.parametrize("head", [b"head", b"h" * (1 << 20)], ids=["short", "more than the socket takes"])
+def test_a_head_goes_before_its_file(make_connection, file, head):
+    connection, peer = make_connection()
+    fill_file(file, b"x" * 100)
+    done = []
+    connection.write_file(file, 0, 50, lambda: done.append(1), head)
+    connection.write_file(file, 50, 50, lambda: done.append(2), b"second")
+    got = b""
+    while len(got) < len(head) + 106:
+        connection.flush()
+        got += peer.recv(1 << 20)
+    assert got == head + b"x" * 50 + b"second" + b"x" * 50
+    assert done == [1, 2]
+
+
+def test_a_head_is_not_sent_to_who_has_reset_the_connection(file):
+    with tcp_pair() as (ours, theirs):
+        connection = Connection(ours)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with pytest.raises(ConnectionLost):
+            connection.write_file(file, 0, 1, lambda: None, b"head")
+        connection.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "MSG_MORE") or not hasattr(socket, "TCP_INFO"), reason="Linux")
+def test_a_head_and_its_file_go_in_one_segment(file):
+    """The head alone would wake the peer for nothing."""
+    fill_file(file, b"x" * 100)
+    with tcp_pair() as (ours, theirs):
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(ours)
+        for _ in range(20):
+            connection.write_file(file, 0, 100, lambda: None, b"head")
+            assert theirs.recv(1000) == b"head" + b"x" * 100
+        info = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        assert struct.unpack_from("I", info, 156) == (20,)  # tcpi_data_segs_out
+        connection.close()
+
+
+def test_what_sendfile_cannot_read_is_read(make_connection, file, monkeypatch):
+    connection, peer = make_connection()
+    fill_file(file, b"x" * 1000)
+    monkeypatch.setattr(os, "sendfile", raising(OSError(errno.EINVAL, "not mappable")))
+    assert connection.write_file(file, 0, 1000, lambda: None, b"head")
+    assert peer.recv(2000)[-1000:] == b"x" * 1000
+
+
+def test_a_file_that_cannot_be_read_is_told(make_connection, file, monkeypatch, caplog):
+    connection, _ = make_connection()
+    fill_file(file, b"x" * 1000)
+    for name in ("sendfile", "pread"):
+        monkeypatch.setattr(os, name, raising(OSError(errno.EIO, "broken disk")))
+    with pytest.raises(ConnectionLost, match="broken disk"):
+        connection.write_file(file, 0, 1000, lambda: None)
+    assert "cannot be read: [Errno 5] broken disk; cut off, 1000 bytes are missing" in caplog.text
+
+
+def raising(exc):
+    def call(*_):
+        raise exc
+
+    return call
+
+
+@contextmanager
+def tcp_pair():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname(), 20)
+        ours, _ = server.accept()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
 
 
 def test_file_that_has_become_shorter_cuts_the_answer(make_connection, file):

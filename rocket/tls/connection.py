@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rocket.connection import Connection, Output, _Range
 from rocket.errors import ConnectionLost, NotTLS
@@ -177,14 +177,6 @@ class TLSConnection(Connection):
         for part in parts:
             done = self.write(part)
         return done
-
-    def write_file(self, file: IO[bytes], offset: int, count: int, on_done: Callable[[], None]) -> bool:
-        """Send *count* bytes of the regular *file* from *offset* on, encrypted as they go; the rest is as with `write`.
-
-        *on_done* is called once, when the last byte went or the connection is closed.
-        """
-        self.output.add_file(file.fileno(), offset, count, on_done)
-        return self.flush()
 
     def _is_lazy(self) -> bool:
         """Whether something is encrypted when its turn to be sent comes, so that what follows must be, too.

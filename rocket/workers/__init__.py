@@ -2,6 +2,7 @@
 
 from rocket.workers.after import CLOSE, DETACH, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.base import Options, Services, Worker
+from rocket.workers.files import FileWorker
 from rocket.workers.heads import HeadCache
 from rocket.workers.routes import Routes
 from rocket.workers.wsgi import WSGIWorker
@@ -14,6 +15,7 @@ __all__ = [
     "READ_MORE",
     "WRITE_MORE",
     "After",
+    "FileWorker",
     "HeadCache",
     "Options",
     "Routes",

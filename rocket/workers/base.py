@@ -8,6 +8,7 @@ parked until the peer has moved.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -92,8 +93,17 @@ class Worker:
         self._heads: Optional[HeadCache] = None  # for workers whose `new_fields` depends on the endpoint alone
         self._keep_alive = options.keep_alive
         self._park_delay = options.park_delay
+        # With keep_alive=0 each request is the last.
+        self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
+        self._tail = b""  # Date and Server, with the empty line
+        self._tail_second = 0
 
     # ------------------------------------------------------------------ to override
+
+    @classmethod
+    def prepare(cls, app: Any) -> Any:
+        """Return what each worker is given as *app*. Called once, when the server is made; raises ConfigError."""
+        return app
 
     def serve(self, connection: Connection) -> After:
         """Read a request's head and body, and let `respond` answer it once it is whole."""
@@ -168,6 +178,16 @@ class Worker:
     def new_fields(self, connection: Connection) -> dict[str, Any]:
         """Return the dict that a request's header fields are put into, by their CGI names (RFC 3875, 4.1.18)."""
         return {}
+
+    def tail(self) -> bytes:
+        """Return the last lines of a head: Date, Server, and the empty line."""
+        now = int(time.time())
+        if now != self._tail_second:
+            server = self.options.server_header
+            line = f"Server: {server}\r\n" if server else ""
+            self._tail = f"{line}Date: {http1.http_date(now)}\r\n\r\n".encode("latin-1")
+            self._tail_second = now
+        return self._tail
 
     # ------------------------------------------------------------------ called by pool and reactor
 

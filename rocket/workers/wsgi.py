@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import stat
-import sys
 import time
 from io import BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
@@ -51,11 +50,7 @@ class WSGIWorker(Worker):
         self._heads = HeadCache() if heads is None else heads
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str, bool], dict[str, Any]] = {}
-        # With keep_alive=0 each request is the last.
-        self._max_requests = (options.max_requests or sys.maxsize) if options.keep_alive else 0
         self._proxies = options.proxies
-        self._tail = b""  # Date and Server, with the empty line
-        self._tail_second = 0
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:
         base = connection.environ
@@ -128,16 +123,6 @@ class WSGIWorker(Worker):
         if connection.trusted is None:
             connection.trusted = self._proxies.networks.has_peer(connection.peer[0])
         self._proxies.settle(environ, trusted=connection.trusted)
-
-    def tail(self) -> bytes:
-        """Return the last lines of a head: Date, Server, and the empty line."""
-        now = int(time.time())
-        if now != self._tail_second:
-            server = self.options.server_header
-            line = f"Server: {server}\r\n" if server else ""
-            self._tail = f"{line}Date: {http1.http_date(now)}\r\n\r\n".encode("latin-1")
-            self._tail_second = now
-        return self._tail
 
 
 class Response:
@@ -397,11 +382,11 @@ class Response:
         count = min(size, left) if left is not None else size
         if left is not None:
             self._left = left - count
-        self._connection.write(head)
         if count:
             # Closed when all was sent, which may be after this turn.
-            self._connection.write_file(file, offset, count, lambda: self._close(wrapper))
+            self._connection.write_file(file, offset, count, lambda: self._close(wrapper), head)
         else:
+            self._connection.write(head)
             self._close(wrapper)
         return True
 

@@ -31,10 +31,11 @@ def shared(tmp_path_factory):
     """Return the server for some arguments, the same one for all tests that ask for it."""
     started = {}
 
-    def get(*arguments, app_dir=APPS):
-        key = (arguments, app_dir)
+    def get(*arguments, app_dir=APPS, files=None):
+        key = (arguments, app_dir, files)
         if key not in started:
-            started[key] = ServerProcess(*arguments, cwd=tmp_path_factory.mktemp("server"), app_dir=app_dir)
+            folder = tmp_path_factory.mktemp("server")
+            started[key] = ServerProcess(*arguments, cwd=folder, app_dir=app_dir, files=files)
         return started[key]
 
     yield get

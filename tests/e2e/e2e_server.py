@@ -46,7 +46,7 @@ def rocket(*arguments, cwd, **variables):
 
 
 class ServerProcess:
-    """`rocket serve` on a free port, started and listening.
+    """`rocket serve` on a free port, started and listening; with a folder as *files*, `rocket files`; "": of *cwd*.
 
     `expects_errors` is set by a test whose application fails on purpose: in all others a traceback
     in the log is a failure.
@@ -55,12 +55,15 @@ class ServerProcess:
     inherits. Without TCP it has no `url` and no `address`.
     """
 
-    def __init__(self, *arguments, cwd, app_dir=APPS, bind="127.0.0.1:0", before=(), pass_fds=(), **variables):
+    def __init__(
+        self, *arguments, cwd, app_dir=APPS, files=None, bind="127.0.0.1:0", before=(), pass_fds=(), **variables
+    ):
         self.expects_errors = False
         self._lines = []  # guarded by _arrived
         self._arrived = threading.Condition()
         self._ended = False  # no more lines; guarded by _arrived
-        given = command("serve", "--app-dir", str(app_dir), "--bind", bind, *arguments, cwd=cwd, **variables)
+        what = ["serve", "--app-dir", str(app_dir)] if files is None else ["files", *([str(files)] if files else [])]
+        given = command(*what, "--bind", bind, *arguments, cwd=cwd, **variables)
         given["args"] = [*before, *given["args"]]
         self.process = subprocess.Popen(
             **given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=pass_fds

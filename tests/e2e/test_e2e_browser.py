@@ -55,3 +55,38 @@ def test_a_flask_page_and_its_form(serve, browse, tmp_path):
     sender = tmp_path / "sender.html"
     sender.write_text(f"<meta charset=utf-8>{filled}<script>document.forms[0].submit()</script>", encoding="utf-8")
     assert '<p id="result">Hello, Jos\u00e9 &lt;3!</p>' in browse(sender.as_uri())
+
+
+def test_a_page_from_files_runs_its_script_and_uses_its_style(serve, browse, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text(
+        '<!DOCTYPE html><link rel="stylesheet" href="style.css"><p id="p">no</p><script src="caf\u00e9.js"></script>',
+        encoding="utf-8",
+    )
+    (site / "style.css").write_text("#p { width: 123px }")
+    # With nosniff a browser runs and applies only what has the right type.
+    (site / "caf\u00e9.js").write_text(
+        "onload = () => { p.textContent = '\u00e9 ' + getComputedStyle(p).width }",
+        encoding="utf-8",
+    )
+    assert '<p id="p">\u00e9 123px</p>' in browse(serve(files=site).url)
+
+
+def test_names_in_a_listing_do_nothing_but_be_shown(serve, browse, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    names = [
+        "<script>document.title = 'run'<",
+        "<img src=x onerror=document.title='run'>",
+        "javascript:document.title='run'",
+    ]
+    for name in [*names, "plain name.txt", "\u00e9"]:
+        (site / name.replace("/", "")).write_text("x")
+    page = browse(serve("--listing", files=site).url)
+    assert "<title>/</title>" in page
+    assert ">plain name.txt</a>" in page
+    assert ">\u00e9</a>" in page
+    assert page.count("<a href=") == 5
+    assert "<img" not in page
+    assert "<script" not in page

@@ -73,6 +73,19 @@ def test_the_line_server_answers_more_than_its_peer_takes_at_once(talk):
     assert talk(commands) == b"OK\n" + (b"x" * 1000 + b"\n") * 5000 + b"BYE\n"
 
 
+def test_the_files_have_a_field_and_a_page_of_their_own(example, connect, tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    with example("files").make_server(tmp_path, bind="127.0.0.1:0", max_threads=2) as server:
+        client = connect(SimpleNamespace(address=server.addresses[0]))
+        answer = client.ask("/a.txt")
+        assert (answer.body, answer.fields["referrer-policy"]) == (b"a", "no-referrer")
+        answer = client.ask("/nothing")
+        assert answer.status == 404
+        assert b"<h1>Not here</h1>" in answer.body
+        assert client.ask("/nothing", "HEAD").body == b""
+        assert b'href="./a.txt"' in client.ask("/").body
+
+
 def test_the_embedded_server_answers_and_ends():
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "embedded.py")],
