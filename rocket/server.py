@@ -27,6 +27,7 @@ from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
+    from rocket.futures import WSGIExecutor
     from rocket.pools import ScalingPolicy
 
 log = logging.getLogger("rocket.server")
@@ -60,6 +61,8 @@ class Server:
             raise ConfigError(f"the application is not callable: {app!r}")
         if worker is not None and not issubclass(worker, Worker):
             raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
+        if self.config.futures and worker is not None and not issubclass(worker, WSGIWorker):
+            raise ConfigError(f"futures ({self.config.futures}) is for WSGI applications, not for {worker.__name__}")
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
         self._addresses = [Address(*parse_address(text)) for text in self.config.bind]
@@ -103,6 +106,22 @@ class Server:
                     name, timeout = signal.Signals(number).name, self.config.graceful_timeout
                     log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
                     self.drain()
+            finally:
+                self._signals = None
+
+    def wait(self) -> None:
+        """Block until the server has been stopped, by another thread or by a signal's handler.
+
+        For programs with signal handlers of their own, which run meanwhile. Passes on what they raise, such as
+        KeyboardInterrupt. Returns at once if the server does not run.
+        """
+        with Signals(()) as signals:
+            self._signals = signals
+            try:
+                with self._state_lock:  # not while it is being stopped: nobody might wake us, then
+                    running = self._running is not None
+                if running:
+                    signals.wait()
             finally:
                 self._signals = None
 
@@ -277,6 +296,12 @@ class _Parts:
         self._options = _worker_options(config)
         self._routes = Routes()
         self._worker_class: Any = config.worker or WSGIWorker
+        self._executor: Optional[WSGIExecutor] = None
+        if config.futures:
+            from rocket.futures import FuturesMiddleware, WSGIExecutor
+
+            self._executor = WSGIExecutor(config.futures)
+            app = FuturesMiddleware(app, executor=self._executor)
         self._app = app
         self.pool = ThreadPool(
             make_worker=self._make_worker,
@@ -462,13 +487,16 @@ class _Parts:
             # Again and again: a worker may have parked a connection before it saw that we drain.
             self._reactor.sweep(_may_go)
             left = end - time.monotonic()
-            if left <= 0 or hurry():
+            if left <= 0 or hurry() or self._stopped:
                 break
             self._drained.wait(min(SWEEP_PAUSE, left))
-        if self._drained.is_set():
+        if not self._drained.is_set():
+            for stack in self.pool.stacks():
+                log.warning("cut off: %s", stack)
+            return False
+        if self._executor is None or self._executor.finish(end - time.monotonic(), lambda: self._stopped or hurry()):
             return True
-        for stack in self.pool.stacks():
-            log.warning("cut off: %s", stack)
+        log.warning("cut off: work in wsgiorg.executor that is not done")
         return False
 
     def abandon(self) -> None:
@@ -485,6 +513,8 @@ class _Parts:
         for listener in self.listeners:
             listener.stop()
         self.controller.stop()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
         # A drain that was not finished has had its time already.
         cut_off = self.draining and not self._drained.is_set()
         late = self.pool.stop(0.05 if cut_off else STOP_PATIENCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Optional
 
@@ -12,14 +13,18 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Wait for SIGTERM, SIGINT, or a call of `wake`. A context manager; what was there before is put back.
+    """Wait for one of *numbers* (SIGTERM and SIGINT), or a call of `wake`. A context manager.
+
+    What was there before is put back. Handlers of other signals run while it waits.
 
     The signals go through a pipe (signal.set_wakeup_fd), not through a lock: a signal that comes just
     before the main thread waits for a lock does not wake it, and would be lost. Outside of the main thread
     there is only `wake`, because Python runs signal handlers nowhere else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[signal.Signals] = STOPPING) -> None:
+        self._numbers = numbers
+        self._entered = False  # in the main thread
         self.count = 0  # of signals so far: written by the handler, which runs in the main thread
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
@@ -29,14 +34,15 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
+            self._entered = True
             self._wakeup_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-            self._handlers = {number: signal.signal(number, self._handle) for number in STOPPING}
+            self._handlers = {number: signal.signal(number, self._handle) for number in self._numbers}
         return self
 
     def __exit__(
         self, kind: Optional[type[BaseException]], exc: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if self._handlers:
+        if self._entered:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup_fd)
@@ -49,7 +55,7 @@ class Signals:
         """Block until a signal comes, and return its number; 0 after `wake`."""
         while True:
             number = os.read(self._read, 1)[0]
-            if number == 0 or number in STOPPING:
+            if number == 0 or number in self._numbers:
                 return number
 
     def wake(self) -> None:
