@@ -21,7 +21,7 @@ from rocket.listener import Address, Listener, open_sockets
 from rocket.pools.controller import Controller
 from rocket.pools.threadpool import ThreadPool
 from rocket.reactor import Reactor
-from rocket.signals import Signals
+from rocket.signals import STOPPING, Signals
 from rocket.workers import Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.tasks import FlushTask
 
@@ -70,6 +70,7 @@ class Server:
         self._running: Optional[_Parts] = None
         self._started_at = 0.0
         self._signals: Optional[Signals] = None  # while serve_forever waits
+        self._waiter: Optional[threading.Thread] = None  # who is in serve_forever
 
     # ------------------------------------------------------------------ life
 
@@ -89,66 +90,64 @@ class Server:
             self._started_at = time.monotonic()
             _running.add(self)
 
-    def serve_forever(self, on_ready: Callable[[], object] = lambda: None) -> None:
+    def serve_forever(self, on_ready: Callable[[], object] = lambda: None, *, handle_signals: bool = True) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
 
         Starts the server if it has not been started; *on_ready* is called when it serves. The signals are
-        only listened to in the main thread, from before the start on.
+        only listened to in the main thread, from before the start on. Without *handle_signals* they are the program's:
+        its handlers run meanwhile, and may call `drain` or `stop`; what they raise is passed on.
         """
-        with Signals() as signals:
+        with Signals(STOPPING if handle_signals else ()) as signals:
             self._signals = signals
+            self._waiter = threading.current_thread()
             try:
                 if self._running is None:
                     self.start()
                 on_ready()
                 number = signals.wait()
-                if number:
-                    name, timeout = signal.Signals(number).name, self.config.graceful_timeout
+                if number or signals.count:
+                    name = signal.Signals(number).name if number else "told to stop"
+                    timeout = self.config.graceful_timeout
                     log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
-                    self.drain()
+                    self._drain(timeout)
             finally:
-                self._signals = None
-
-    def wait(self) -> None:
-        """Block until the server has been stopped, by another thread or by a signal's handler.
-
-        For programs with signal handlers of their own, which run meanwhile. Passes on what they raise, such as
-        KeyboardInterrupt. Returns at once if the server does not run.
-        """
-        with Signals(()) as signals:
-            self._signals = signals
-            try:
-                with self._state_lock:  # not while it is being stopped: nobody might wake us, then
-                    running = self._running is not None
-                if running:
-                    signals.wait()
-            finally:
-                self._signals = None
+                self._signals = self._waiter = None
 
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Accept no more, close idle connections, finish requests in progress, then stop. Return whether all finished.
 
         *timeout* in seconds; by default graceful_timeout. What is not done by then is cut off, and the
-        threads that are still busy are logged with their stacks.
+        threads that are still busy are logged with their stacks. For calls in a handler of the application, or of a
+        signal, see `stop`.
         """
         if self._in_worker():
             self._stop_elsewhere(self.drain)
             return False
-        parts = self._running
-        if parts is None:
-            return True
-        finished = parts.drain(self.config.graceful_timeout if timeout is None else timeout, self._in_a_hurry)
-        self.stop()
-        return finished
+        if self._interrupt(1):
+            return False
+        return self._drain(self.config.graceful_timeout if timeout is None else timeout)
 
     def stop(self) -> None:
         """Stop now: close everything, end all threads. Idempotent; any thread.
 
         A handler may call it, too: the server is then drained, by another thread, as soon as the handler is done.
+        So may a signal's handler that interrupts `serve_forever`, which then does it: a handler must not wait for
+        locks that its own thread may hold.
         """
         if self._in_worker():
             self._stop_elsewhere(self.drain)
-            return
+        elif not self._interrupt(2):
+            self._stop()
+
+    def _drain(self, timeout: float) -> bool:
+        parts = self._running
+        if parts is None:
+            return True
+        finished = parts.drain(timeout, self._in_a_hurry)
+        self._stop()
+        return finished
+
+    def _stop(self) -> None:
         with self._state_lock:
             parts, self._running = self._running, None
             if parts is not None:
@@ -255,6 +254,14 @@ class Server:
         parts, self._running = self._running, None
         if parts is not None:
             parts.abandon()
+
+    def _interrupt(self, count: int) -> bool:
+        """Have serve_forever do the rest, if it is what this thread is in; return whether it is."""
+        signals = self._signals
+        if signals is None or self._waiter is not threading.current_thread():
+            return False
+        signals.interrupt(count)
+        return True
 
     def _in_a_hurry(self) -> bool:
         """Whether a second signal has come."""

@@ -25,7 +25,7 @@ class Signals:
     def __init__(self, numbers: Sequence[signal.Signals] = STOPPING) -> None:
         self._numbers = numbers
         self._entered = False  # in the main thread
-        self.count = 0  # of signals so far: written by the handler, which runs in the main thread
+        self.count = 0  # of signals so far: written by handlers, which run in the main thread, and `interrupt`
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._lock = threading.Lock()  # guards _write against being closed under `wake`
@@ -47,8 +47,8 @@ class Signals:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup_fd)
         with self._lock:
-            os.close(self._write)
-            self._write = -1
+            write, self._write = self._write, -1  # before it is closed: a signal's handler may call `interrupt` now
+            os.close(write)
         os.close(self._read)
 
     def wait(self) -> int:
@@ -66,6 +66,15 @@ class Signals:
                     os.write(self._write, b"\0")
                 except BlockingIOError:
                     pass  # the pipe is full of bytes that wake as well
+
+    def interrupt(self, count: int = 1) -> None:
+        """Do as if *count* signals had come. In the thread that waits, that is in a signal's handler: takes no lock."""
+        self.count += count
+        if self._write >= 0:
+            try:
+                os.write(self._write, b"\0")
+            except BlockingIOError:
+                pass
 
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         self.count += 1

