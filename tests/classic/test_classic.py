@@ -4,6 +4,7 @@ import http.client
 import importlib
 import logging
 import socket
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -86,7 +87,28 @@ def option(server, name):
 
 # --- Names -----------------------------------------------------------------------------------------------------------
 
-NAMES = ["VERSION", "SERVER_SOFTWARE", "HTTP_SERVER_SOFTWARE", "BUF_SIZE", "IS_JYTHON", "IGNORE_ERRORS_ON_CLOSE", "DEFAULTS", "PY3K", "b", "u", "Rocket", "CherryPyWSGIServer", "SERVER_NAME", "NullHandler", "SOCKET_TIMEOUT", "THREAD_STOP_CHECK_INTERVAL", "DEFAULT_LISTEN_QUEUE_SIZE", "DEFAULT_MIN_THREADS", "DEFAULT_MAX_THREADS", "ssl"]
+NAMES = [
+    "VERSION",
+    "SERVER_SOFTWARE",
+    "HTTP_SERVER_SOFTWARE",
+    "BUF_SIZE",
+    "IS_JYTHON",
+    "IGNORE_ERRORS_ON_CLOSE",
+    "DEFAULTS",
+    "PY3K",
+    "b",
+    "u",
+    "Rocket",
+    "CherryPyWSGIServer",
+    "SERVER_NAME",
+    "NullHandler",
+    "SOCKET_TIMEOUT",
+    "THREAD_STOP_CHECK_INTERVAL",
+    "DEFAULT_LISTEN_QUEUE_SIZE",
+    "DEFAULT_MIN_THREADS",
+    "DEFAULT_MAX_THREADS",
+    "ssl",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,8 +160,6 @@ def test_assigning_to_the_constants_as_web2py_does(monkeypatch, make):
 
 def test_importing_rocket_does_not_import_the_old_api():
     code = "import sys, rocket; rocket.Server; print('rocket.classic' in sys.modules, 'rocket.futures' in sys.modules)"
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -4,7 +4,13 @@ import signal
 
 import pytest
 from core_helpers import thread
-from programs import Program
+from process_helpers import Process
+
+# What a test adds to a program: it shows where it listens, by the message that Rocket always logged.
+PRELUDE = """\
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+"""
 
 
 @pytest.fixture
@@ -12,7 +18,10 @@ def run(tmp_path):
     started = []
 
     def run(source, *arguments):
-        started.append(Program(tmp_path, source, *arguments))
+        path = tmp_path / "program.py"
+        path.write_text(PRELUDE + source)
+        listening = r"Listening on sockets: ([^ ,]+)"
+        started.append(Process(path, *arguments, folder=tmp_path, listening=listening))
         return started[-1]
 
     yield run

@@ -1,4 +1,4 @@
-"""Programs as they were written for Rocket 1.x and rocket3, run as processes."""
+"""A program that runs as a process, and what it prints: for tests of what people start."""
 
 import os
 import re
@@ -11,29 +11,25 @@ from pathlib import Path
 
 from core_helpers import PATIENCE
 
-ROOT = Path(__file__).parent.parent.parent
-
-# What a test adds to a program: it shows where it listens, by the message that Rocket always logged.
-PRELUDE = """\
-import logging, sys
-logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
-"""
+ROOT = Path(__file__).parent.parent
 
 
-class Program:
-    """A running program, and the lines that it has printed."""
+class Process:
+    """Python with *arguments* in *folder*, and the lines that it has printed.
 
-    def __init__(self, folder, source, *arguments):
-        path = Path(folder) / "program.py"
-        path.write_text(PRELUDE + source)
+    *listening* matches the line that tells where it listens; its first group is HOST:PORT.
+    """
+
+    def __init__(self, *arguments, folder, listening=r"http://([^ ,]+?)/", **variables):
+        self._listening = listening
         self._lines = []  # guarded by _arrived
         self._arrived = threading.Condition()
         self._ended = False  # guarded by _arrived
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("ROCKET_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ROCKET_", "DJANGO_"))}
         self.process = subprocess.Popen(
-            [sys.executable, str(path), *arguments],
+            [sys.executable, *map(str, arguments)],
             cwd=folder,
-            env={**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env={**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,10 +66,11 @@ class Program:
             return match
 
     def url(self, count=1):
-        return f"http://{self.line(r'Listening on sockets: ([^ ,]+)', count)[1]}/"
+        return f"http://{self.line(self._listening, count)[1]}/"
 
-    def ask(self, path="", count=1):
-        with urllib.request.urlopen(self.url(count) + path, timeout=PATIENCE) as response:
+    def ask(self, path="", data=None, *, count=1):
+        """Return what it answers, where it listens since its *count*-th start."""
+        with urllib.request.urlopen(self.url(count) + path, data, timeout=PATIENCE) as response:
             return response.read()
 
     def signal(self, number):
@@ -85,9 +82,15 @@ class Program:
         self._reader.join(PATIENCE)
         return code
 
+    def stop(self):
+        """Stop it as an operator does; return the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
     def end(self):
+        """End it whatever it does."""
         if self.process.poll() is None:
-            self.signal(signal.SIGKILL)
+            self.process.kill()
         self.process.wait()
         self._reader.join(PATIENCE)
         self.process.stdout.close()
