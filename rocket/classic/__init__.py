@@ -371,10 +371,12 @@ def _folder(app_info: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     if not root:
         raise ConfigError("method 'fs' needs app_info['document_root'], the folder to serve")
     try:
-        worker = import_module("rocket.workers.files").FileWorker
+        make = import_module("rocket.files").Folder
     except ModuleNotFoundError:
         raise ConfigError("method 'fs': this Rocket has no worker for files") from None
-    return root, {"worker": worker, **_known("method 'fs'", directory_listing=bool(app_info.get("display_index")))}
+    # No index files: a folder was listed or not found, whatever is in it.
+    folder = make(root, index=(), listing=bool(app_info.get("display_index")))
+    return folder, {"worker": import_module("rocket.workers.files").FileWorker}
 
 
 def _tls_options(interface: Interface) -> dict[str, Any]:
@@ -383,7 +385,7 @@ def _tls_options(interface: Interface) -> dict[str, Any]:
         return {}
     given = {"keyfile": interface.keyfile, "certfile": interface.certfile}
     if interface.ca_certs:
-        given["ca_certs"] = interface.ca_certs
+        given.update(ca_certs=interface.ca_certs, cert_reqs="optional")  # as then: who shows none is served, too
     return _known(f"interface {interface.bind} with a certificate", **given)
 
 

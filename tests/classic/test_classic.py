@@ -1,12 +1,13 @@
 """The API of Rocket 1.x and rocket3: what the parameters have become, and how start and stop behave."""
 
 import http.client
-import importlib
+import importlib.util
 import logging
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 
 import pytest
@@ -265,6 +266,86 @@ def test_an_unknown_method_is_an_error():
 def test_method_fs_needs_a_folder():
     with pytest.raises(ConfigError, match="document_root"):
         Rocket(HERE, "fs", {})
+
+
+HAS_FILES = importlib.util.find_spec("rocket.files") is not None
+
+
+@pytest.mark.skipif(HAS_FILES, reason="there is a worker for files")
+def test_method_fs_without_a_worker_for_files_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(ConfigError, match="no worker for files"):
+        Rocket(HERE, "fs", {"document_root": str(tmp_path)})
+
+
+@pytest.mark.skipif(not HAS_FILES, reason="no worker for files")
+@pytest.mark.parametrize("listed", [True, False])
+def test_method_fs_serves_a_folder_and_lists_it_if_asked_to(tmp_path, listed):
+    (tmp_path / "index.html").write_text("the index")
+    server = Rocket(HERE, "fs", {"document_root": str(tmp_path), "display_index": listed})
+    server.start(background=True)
+    try:
+        assert ask(server, "index.html") == b"the index"
+        if listed:
+            assert b"index.html" in ask(server)
+        else:
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                ask(server)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """The files of a key and a certificate for localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    options = ("-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2")
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    try:
+        command = ["openssl", "req", *options, *names, "-keyout", key, "-out", cert]
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl")
+    return str(key), str(cert)
+
+
+@pytest.mark.skipif("certfile" not in OPTIONS, reason="no TLS")
+@pytest.mark.parametrize("authority", [False, True])
+def test_plain_and_tls_interfaces_in_one_list(make, certificate, loggers, authority):
+    import ssl
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [environ["wsgi.url_scheme"], " ", environ.get("HTTPS", "off"), " ", server.servers[0].url[:5]]
+
+    handler = Lines()
+    loggers["Rocket"].setLevel(logging.INFO)
+    loggers["Rocket"].addHandler(handler)
+    key, cert = certificate
+    secure = (*HERE, key, cert, cert) if authority else (*HERE, key, cert)
+    server = make(app, interfaces=[HERE, secure])
+    server.start(background=True)
+    plain, tls = server.servers
+    assert ask(server) == b"http off http:"
+    context = ssl.create_default_context(cafile=cert)
+    url = tls.url.replace("http:", "https:")
+    with urllib.request.urlopen(url, timeout=PATIENCE, context=context) as response:
+        assert response.read() == b"https on http:"
+    told = next(line for _, _, line in handler.lines if line.startswith("Listening"))
+    assert told.endswith(f"127.0.0.1:{plain.addresses[0][1]}, 127.0.0.1:{tls.addresses[0][1]}*")
+    server.stop()
+    assert not plain.running
+    assert not tls.running
+
+
+@pytest.mark.skipif("certfile" not in OPTIONS, reason="no TLS")
+@pytest.mark.parametrize("background", [True, False])
+def test_if_one_interface_fails_none_is_left(certificate, background):
+    with socket.create_server(HERE) as taken:
+        server = Rocket([HERE, ("127.0.0.1", taken.getsockname()[1], *certificate)], "wsgi", {"wsgi_app": hello})
+        with pytest.raises(BindError):
+            server.start(background)
+    assert not any(each.running for each in server.servers)
 
 
 def test_options_of_today_can_be_given_too(make):
