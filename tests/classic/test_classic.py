@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 import urllib.error
 import urllib.request
 
@@ -157,6 +158,16 @@ def test_assigning_to_the_constants_as_web2py_does(monkeypatch, make):
     server.start(background=True)
     assert ask(server) == b"hello"
     server.stop(False)
+
+
+def test_one_line_replaces_the_copy_in_gluon():
+    """docs/integrations.md; web2py does `from gluon import rocket`, and these things with it."""
+    module = types.ModuleType("gluon.rocket")
+    exec("from rocket.classic import *", vars(module))
+    module.SERVER_NAME, module.SOCKET_TIMEOUT = "example.org", 1
+    assert module.ssl
+    assert module.Rocket is Rocket
+    assert module.CherryPyWSGIServer is CherryPyWSGIServer
 
 
 def test_importing_rocket_does_not_import_the_old_api():

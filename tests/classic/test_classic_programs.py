@@ -1,10 +1,13 @@
 """Programs for Rocket 1.x and rocket3, as their documentation, Bottle and web2py have them: they run unchanged."""
 
+import re
 import signal
+import socket
+import urllib.error
 
 import pytest
-from core_helpers import thread
-from process_helpers import Process
+from core_helpers import PATIENCE, thread, until
+from process_helpers import ROOT, Process
 
 # What a test adds to a program: it shows where it listens, by the message that Rocket always logged.
 PRELUDE = """\
@@ -18,9 +21,9 @@ def run(tmp_path):
     started = []
 
     def run(source, *arguments):
+        listening = r"Listening on sockets: ([^ ,]+)"
         path = tmp_path / "program.py"
         path.write_text(PRELUDE + source)
-        listening = r"Listening on sockets: ([^ ,]+)"
         started.append(Process(path, *arguments, folder=tmp_path, listening=listening))
         return started[-1]
 
@@ -143,6 +146,27 @@ print("the end")
     assert "the end" in program.output
 
 
+def test_the_adapter_for_bottle_of_the_documentation(run):
+    pytest.importorskip("bottle")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "integrations.md").read_text(), re.DOTALL)
+    source = next(block for block in blocks if "bottle.ServerAdapter" in block)
+    assert "port=8000" in source
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = run(source.replace("port=8000", f"port={port}"))
+
+    def listens():
+        assert program.process.poll() is None, program.output
+        try:
+            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    until(listens)  # the adapter's own messages come before that
+    assert program.stop() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_web2pys_own_signal_handlers_stop_it(run, tmp_path, number):
     program = run(WEB2PY)
@@ -254,3 +278,42 @@ def test_the_demo_of_rocket3(run):
     assert b"Hello from" in program.ask()
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
+
+
+def test_the_example_of_the_classic_api(tmp_path):
+    arguments = (ROOT / "examples" / "classic_app.py", "0")
+    process = Process(*arguments, folder=tmp_path, listening=r"Listening on sockets: ([^ ,]+)")
+    try:
+        assert b"<b>" not in process.ask("start?name=%3Cb%3E")
+        with pytest.raises(urllib.error.HTTPError, match="409"):
+            process.ask("start?name=%3Cb%3E")
+        assert b"&lt;b&gt;" in process.ask()
+        assert process.ask("report?name=%3Cb%3E") == b"the report <b>"
+        assert process.stop() == 0
+    finally:
+        process.end()
+
+
+def test_the_example_for_web2py(tmp_path):
+    """With a stand-in for web2py: the one on PyPI is for Python 2."""
+    (tmp_path / "gluon").mkdir()
+    (tmp_path / "gluon" / "__init__.py").touch()
+    (tmp_path / "gluon" / "main.py").write_text(
+        "import os\n"
+        "def wsgibase(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [os.getcwd().encode()]\n"
+    )
+    arguments = ("-m", "rocket", "serve", "--app-dir", ROOT / "examples", "web2py_app", "--bind", "127.0.0.1:0")
+    process = Process(*arguments, folder=ROOT, WEB2PY=str(tmp_path))
+    try:
+        assert process.ask() == str(tmp_path).encode()
+        assert process.stop() == 0
+    finally:
+        process.end()
+    process = Process(*arguments, folder=ROOT)
+    try:
+        assert process.wait() == 4
+        assert "WEB2PY must be the folder of web2py" in process.output
+    finally:
+        process.end()
