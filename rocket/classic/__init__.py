@@ -171,6 +171,7 @@ class Rocket:
         self._starter: Optional[threading.Thread] = None  # who is in start()
         self._stopper: Optional[threading.Thread] = None  # who is in stop(); guarded by _lock
         self._listening = False  # the log says so
+        self._stop_wanted = False  # since start() was called
         self._restarting = False  # who is in start() is to start again
         self._handlers: dict[signal.Signals, Any] = {}  # what was there before ours
         forward_errors()
@@ -184,10 +185,10 @@ class Rocket:
             self._start_all()
             self._handle_signals({signal.SIGTERM: self._sigterm, signal.SIGUSR1: self._sigusr1})
             return
+        self._stop_wanted = False
         self._starter = threading.current_thread()
         try:
             while True:
-                self._restarting = False
                 try:
                     self._serve()
                 except KeyboardInterrupt:
@@ -196,7 +197,9 @@ class Rocket:
                     self._stop_all()
                 if not self._restarting:
                     return
+                self._restarting = self._stop_wanted = False
         finally:
+            self._restarting = False
             self._starter = None
             self._restore_signals()
 
@@ -206,6 +209,7 @@ class Rocket:
         In a signal's handler that interrupts `start` or `stop` it returns at once, and these do it; `start` hurries if
         it is called twice.
         """
+        self._stop_wanted = True
         if self._starter is threading.current_thread():
             self.servers[0].drain()  # which only tells it to
         elif self._stopper is not threading.current_thread():
@@ -217,6 +221,8 @@ class Rocket:
 
     def restart(self) -> None:
         """Stop, and start again: in the thread that is in `start`, or in the background if there is none."""
+        if self._stopper is threading.current_thread():
+            return  # a signal's handler, which has interrupted the end
         self._restarting = True
         self.stop()
         if self._starter is None:
@@ -230,8 +236,11 @@ class Rocket:
 
         def ready() -> None:
             for server in others:
-                server.start()
+                if not server.running:  # they may, since start(background=True)
+                    server.start()
             self._tell()
+            if self._stop_wanted:  # it came before anything was there to be stopped
+                first.drain()
 
         self._handle_signals({signal.SIGUSR1: self._sigusr1})
         first.serve_forever(ready, handle_signals=self.handle_signals)
@@ -249,6 +258,8 @@ class Rocket:
                 self._stopper = None
 
     def _start_all(self) -> None:
+        if any(server.running for server in self.servers):
+            raise RuntimeError("the server is running already")
         try:
             for server in self.servers:
                 server.start()

@@ -529,6 +529,15 @@ def test_start_returns_when_another_thread_stops_it(make, handle_signals):
     assert not server.servers[0].running
 
 
+def test_a_stop_as_soon_as_start_has_begun_is_not_lost(make, hasty_threads):
+    for _ in range(30):
+        server = make(min_threads=1)
+        with thread(server.start):
+            until(lambda server=server: server._starter)
+            server.stop()
+        assert not server.servers[0].running
+
+
 @pytest.mark.parametrize("handle_signals", [True, False])
 def test_start_returns_when_a_handler_stops_it(make, handle_signals):
     def app(environ, start_response):
@@ -581,6 +590,17 @@ def test_starting_twice_is_an_error(make):
     server.start(background=True)
     with pytest.raises(RuntimeError, match="running already"):
         server.start(background=True)
+    assert ask(server) == b"hello"
+
+
+def test_start_after_a_start_in_the_background_waits_for_its_end(make):
+    server = make()
+    server.start(background=True)
+    with thread(server.start):
+        assert ask(server) == b"hello"
+        until(lambda: server._starter)
+        server.stop()
+    assert not server.servers[0].running
 
 
 def test_stop_finishes_what_is_in_progress(make):
