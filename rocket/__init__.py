@@ -27,6 +27,7 @@ from rocket.errors import (
 from rocket.version import __version__
 
 if TYPE_CHECKING:
+    from rocket.classic import CherryPyWSGIServer, Rocket
     from rocket.config import Config
     from rocket.connection import Connection
     from rocket.files import Folder
@@ -40,6 +41,7 @@ __all__ = [
     "ApplicationError",
     "BadRequest",
     "BindError",
+    "CherryPyWSGIServer",
     "Config",
     "ConfigError",
     "Connection",
@@ -49,6 +51,7 @@ __all__ = [
     "Monitor",
     "MonitorUnavailable",
     "Readings",
+    "Rocket",
     "RocketError",
     "ScalingPolicy",
     "Server",
@@ -74,6 +77,32 @@ _HOMES = {
     "WSGIWorker": "rocket.workers",
     "Worker": "rocket.workers",
     "serve": "rocket.server",
+    # The API of Rocket 1.x.
+    **dict.fromkeys(
+        (
+            "BUF_SIZE",
+            "DEFAULTS",
+            "DEFAULT_LISTEN_QUEUE_SIZE",
+            "DEFAULT_MAX_THREADS",
+            "DEFAULT_MIN_THREADS",
+            "HTTP_SERVER_SOFTWARE",
+            "IGNORE_ERRORS_ON_CLOSE",
+            "IS_JYTHON",
+            "PY3K",
+            "SERVER_NAME",
+            "SERVER_SOFTWARE",
+            "SOCKET_TIMEOUT",
+            "THREAD_STOP_CHECK_INTERVAL",
+            "VERSION",
+            "CherryPyWSGIServer",
+            "NullHandler",
+            "Rocket",
+            "b",
+            "ssl",
+            "u",
+        ),
+        "rocket.classic",
+    ),
 }
 
 

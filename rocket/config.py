@@ -536,6 +536,12 @@ class Config:
         "Called without arguments in each worker's thread before it ends, from Python only: "
         "to close what belongs to the thread, its database connection say.",
     )
+    futures: int = option(
+        0, count(), THREADS,
+        "Threads at most for work that goes on behind the answer, which applications submit to "
+        "environ['wsgiorg.executor']; environ['wsgiorg.futures'] has the futures that are to be found again by name. "
+        "0 means that there is neither.",
+    )
     worker: Optional[type[object]] = option(  # noqa: RUF009 (what it returns is immutable)
         None, python_class(), THREADS,
         "The Worker subclass that serves the connections, from Python only. None means WSGIWorker.",

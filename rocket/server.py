@@ -26,7 +26,7 @@ from rocket.pools.health import Health
 from rocket.pools.threadpool import ThreadPool
 from rocket.proxies import VERSIONS, Proxies
 from rocket.reactor import Reactor
-from rocket.signals import Signals
+from rocket.signals import STOPPING, Signals
 from rocket.sockets import open_all
 from rocket.systemd import PASSED, Supervised
 from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
@@ -36,6 +36,7 @@ from rocket.workers.tasks import FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
+    from rocket.futures import WSGIExecutor
     from rocket.pools import ScalingPolicy
 
 log = logging.getLogger("rocket.server")
@@ -71,6 +72,8 @@ class Server:
             raise ConfigError(f"the application is not callable: {app!r}{hint}")
         if worker is not None and not issubclass(worker, Worker):
             raise ConfigError(f"worker: {worker.__name__} is not a subclass of rocket.Worker")
+        if self.config.futures and worker is not None and not issubclass(worker, WSGIWorker):
+            raise ConfigError(f"futures ({self.config.futures}) is for WSGI applications, not for {worker.__name__}")
         self.app = app if worker is None else worker.prepare(app)
         self._make_monitor = monitors.load(self.config.monitor)  # type: ignore[arg-type]  # checked there
         self._policy: ScalingPolicy = pools.load(self.config.scaling)  # type: ignore[arg-type]  # checked there
@@ -80,6 +83,7 @@ class Server:
         self._running: Optional[_Parts] = None
         self._started_at = 0.0
         self._signals: Optional[Signals] = None  # while serve_forever waits
+        self._waiter: Optional[threading.Thread] = None  # who is in serve_forever
 
     # ------------------------------------------------------------------ life
 
@@ -108,16 +112,18 @@ class Server:
                 self.stop()
                 raise
 
-    def serve_forever(self, on_ready: Callable[[], object] = lambda: None) -> None:
+    def serve_forever(self, on_ready: Callable[[], object] = lambda: None, *, handle_signals: bool = True) -> None:
         """Serve until `stop`, or until SIGTERM or SIGINT: the first drains, a second one stops now.
 
         Starts the server if it has not been started; *on_ready* is called when it serves. The signals are
-        only listened to in the main thread, from before the start on. A supervisor that has asked for it is
-        told that we are ready, well, and stopping (sd_notify(3)).
+        only listened to in the main thread, from before the start on. Without *handle_signals* they are the program's:
+        its handlers run meanwhile, and may call `drain` or `stop`; what they raise is passed on. A supervisor that
+        has asked for it is told that we are ready, well, and stopping (sd_notify(3)).
         """
         supervised = Supervised(os.environ, ailment=self._ailment)
-        with Signals() as signals:
+        with Signals(STOPPING if handle_signals else ()) as signals:
             self._signals = signals
+            self._waiter = threading.current_thread()
             try:
                 if self._running is None:
                     self.start()
@@ -125,38 +131,50 @@ class Server:
                 supervised.ready("serving on " + ", ".join(self.urls))
                 number = signals.wait()
                 supervised.stopping("finishing what is in progress")
-                if number:
-                    name, timeout = signal.Signals(number).name, self.config.graceful_timeout
+                if number or signals.count:
+                    name = signal.Signals(number).name if number else "told to stop"
+                    timeout = self.config.graceful_timeout
                     log.info("%s: finishing what is in progress, for at most %g s", name, timeout)
-                    self.drain()
+                    self._drain(timeout)
             finally:
-                self._signals = None
+                self._signals = self._waiter = None
                 supervised.stop()
 
     def drain(self, timeout: Optional[float] = None) -> bool:
         """Accept no more, close idle connections, finish requests in progress, then stop. Return whether all finished.
 
         *timeout* in seconds; by default graceful_timeout. What is not done by then is cut off, and the
-        threads that are still busy are logged with their stacks.
+        threads that are still busy are logged with their stacks. For calls in a handler of the application, or of a
+        signal, see `stop`.
         """
         if self._in_worker():
             self._stop_elsewhere(self.drain)
             return False
-        parts = self._running
-        if parts is None:
-            return True
-        finished = parts.drain(self.config.graceful_timeout if timeout is None else timeout, self._in_a_hurry)
-        self.stop()
-        return finished
+        if self._interrupt(1):
+            return False
+        return self._drain(self.config.graceful_timeout if timeout is None else timeout)
 
     def stop(self) -> None:
         """Stop now: close everything, end all threads. Idempotent; any thread.
 
         A handler may call it, too: the server is then drained, by another thread, as soon as the handler is done.
+        So may a signal's handler that interrupts `serve_forever`, which then does it: a handler must not wait for
+        locks that its own thread may hold.
         """
         if self._in_worker():
             self._stop_elsewhere(self.drain)
-            return
+        elif not self._interrupt(2):
+            self._stop()
+
+    def _drain(self, timeout: float) -> bool:
+        parts = self._running
+        if parts is None:
+            return True
+        finished = parts.drain(timeout, self._in_a_hurry)
+        self._stop()
+        return finished
+
+    def _stop(self) -> None:
         with self._state_lock:
             parts, self._running = self._running, None
             if parts is not None:
@@ -275,6 +293,14 @@ class Server:
         parts = self._running
         return "" if parts is None else parts.ailment()
 
+    def _interrupt(self, count: int) -> bool:
+        """Have serve_forever do the rest, if it is what this thread is in; return whether it is."""
+        signals = self._signals
+        if signals is None or self._waiter is not threading.current_thread():
+            return False
+        signals.interrupt(count)
+        return True
+
     def _in_a_hurry(self) -> bool:
         """Whether a second signal has come."""
         return self._signals is not None and self._signals.count > 1
@@ -318,6 +344,12 @@ class _Parts:
         self._routes = Routes()
         self._heads = HeadCache()
         self._worker_class: Any = config.worker or WSGIWorker
+        self._executor: Optional[WSGIExecutor] = None
+        if config.futures:
+            from rocket.futures import FuturesMiddleware, WSGIExecutor
+
+            self._executor = WSGIExecutor(config.futures)
+            app = FuturesMiddleware(app, executor=self._executor)
         self._app = app
         self.pool = ThreadPool(
             make_worker=self._make_worker,
@@ -515,13 +547,16 @@ class _Parts:
             # Again and again: a worker may have parked a connection before it saw that we drain.
             self._reactor.sweep(_may_go)
             left = end - time.monotonic()
-            if left <= 0 or hurry():
+            if left <= 0 or hurry() or self._stopped:
                 break
             self._drained.wait(min(SWEEP_PAUSE, left))
-        if self._drained.is_set():
+        if not self._drained.is_set():
+            for stack in self.pool.stacks():
+                log.warning("cut off: %s", stack)
+            return False
+        if self._executor is None or self._executor.finish(end - time.monotonic(), lambda: self._stopped or hurry()):
             return True
-        for stack in self.pool.stacks():
-            log.warning("cut off: %s", stack)
+        log.warning("cut off: work in wsgiorg.executor that is not done")
         return False
 
     def abandon(self) -> None:
@@ -538,6 +573,8 @@ class _Parts:
         for listener in self.listeners:
             listener.stop()
         self.controller.stop()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
         # A drain that was not finished has had its time already.
         cut_off = self.draining and not self._drained.is_set()
         late = self.pool.stop(0.05 if cut_off else STOP_PATIENCE)

@@ -1,0 +1,1 @@
+"""Rocket where others start it: Django's manage.py, Paste Deploy's .ini files, pytest. docs/integrations.md."""

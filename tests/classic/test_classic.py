@@ -1,0 +1,628 @@
+"""The API of Rocket 1.x and rocket3: what the parameters have become, and how start and stop behave."""
+
+import http.client
+import importlib.util
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import types
+import urllib.error
+import urllib.request
+
+import pytest
+from core_helpers import PATIENCE, thread, until
+
+import rocket
+import rocket3
+from rocket import BindError, ConfigError
+from rocket.classic import UNLIMITED, CherryPyWSGIServer, Rocket
+from rocket.config import OPTIONS
+
+HERE = ("127.0.0.1", 0)
+
+
+def hello(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+@pytest.fixture
+def make():
+    """Make a Rocket of a function, or of an app_info; stopped at the end."""
+    made = []
+
+    def make(app=hello, interfaces=HERE, cls=Rocket, **options):
+        info = app if isinstance(app, dict) else {"wsgi_app": app}
+        made.append(cls(interfaces, "wsgi", info, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def run(make):
+    """Start one in the background, and return what asks it for a path."""
+
+    def run(app=hello, **options):
+        server = make(app, **options)
+        server.start(background=True)
+        return lambda path="": ask(server, path)
+
+    return run
+
+
+@pytest.fixture
+def loggers():
+    """The classic loggers by name; their handlers and levels are put back."""
+    names = ("Rocket", "Rocket.Requests", "Rocket.Errors")
+    found = {name: logging.getLogger(name) for name in names}
+    before = {name: (each.level, list(each.handlers)) for name, each in found.items()}
+    yield found
+    for name, (level, handlers) in before.items():
+        found[name].setLevel(level)
+        found[name].handlers[:] = handlers
+
+
+class Lines(logging.Handler):
+    """Keeps the messages with their loggers' names."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append((record.name, record.levelname, record.getMessage()))
+
+
+def ask(server, path=""):
+    with urllib.request.urlopen(server.servers[0].url + path, timeout=PATIENCE) as response:
+        return response.read()
+
+
+def option(server, name):
+    return getattr(server.servers[0].config, name)
+
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+NAMES = [
+    "VERSION",
+    "SERVER_SOFTWARE",
+    "HTTP_SERVER_SOFTWARE",
+    "BUF_SIZE",
+    "IS_JYTHON",
+    "IGNORE_ERRORS_ON_CLOSE",
+    "DEFAULTS",
+    "PY3K",
+    "b",
+    "u",
+    "Rocket",
+    "CherryPyWSGIServer",
+    "SERVER_NAME",
+    "NullHandler",
+    "SOCKET_TIMEOUT",
+    "THREAD_STOP_CHECK_INTERVAL",
+    "DEFAULT_LISTEN_QUEUE_SIZE",
+    "DEFAULT_MIN_THREADS",
+    "DEFAULT_MAX_THREADS",
+    "ssl",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_old_names_are_there(name):
+    assert getattr(rocket, name) is getattr(rocket3, name)
+
+
+def test_the_old_modules_are_there():
+    assert importlib.import_module("rocket.main").Rocket is Rocket
+    futures = importlib.import_module("rocket.futures")
+    assert futures.has_futures
+    assert rocket3.WSGIExecutor is futures.WSGIExecutor
+
+
+def test_rocket3_has_the_name_of_its_class_both_ways():
+    assert rocket3.Rocket3 is rocket3.Rocket is Rocket
+
+
+def test_what_never_was_is_not_there():
+    with pytest.raises(AttributeError, match="Saturn"):
+        rocket.Saturn  # noqa: B018
+    with pytest.raises(AttributeError, match="Saturn"):
+        rocket3.Saturn  # noqa: B018
+
+
+def test_bytes_and_text():
+    assert (rocket.b("a"), rocket.b(b"a"), rocket.u(b"a"), rocket.u("a")) == (b"a", b"a", "a", "a")
+    assert rocket.u(b"\xe4", "latin-1") == "ä"
+
+
+def test_assigning_to_the_constants_as_web2py_does(monkeypatch, make):
+    monkeypatch.setattr(rocket3, "SERVER_NAME", "example.org")
+    monkeypatch.setattr(rocket3, "SOCKET_TIMEOUT", 1)
+    assert rocket3.ssl
+    server = rocket3.Rocket3(
+        HERE,
+        method="wsgi",
+        app_info={"wsgi_app": hello},
+        min_threads=None,
+        max_threads=None,
+        queue_size=5,
+        timeout=10,
+        handle_signals=False,
+    )
+    server.start(background=True)
+    assert ask(server) == b"hello"
+    server.stop(False)
+
+
+def test_one_line_replaces_the_copy_in_gluon():
+    """docs/integrations.md; web2py does `from gluon import rocket`, and these things with it."""
+    module = types.ModuleType("gluon.rocket")
+    exec("from rocket.classic import *", vars(module))
+    module.SERVER_NAME, module.SOCKET_TIMEOUT = "example.org", 1
+    assert module.ssl
+    assert module.Rocket is Rocket
+    assert module.CherryPyWSGIServer is CherryPyWSGIServer
+
+
+def test_importing_rocket_does_not_import_the_old_api():
+    code = "import sys, rocket; rocket.Server; print('rocket.classic' in sys.modules, 'rocket.futures' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+# --- Parameters ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (10, UNLIMITED)),
+        ({"min_threads": 4, "max_threads": 16}, (4, 16)),
+        ({"min_threads": 64, "max_threads": 0}, (64, UNLIMITED)),
+        ({"min_threads": 2 * UNLIMITED}, (2 * UNLIMITED, 2 * UNLIMITED)),
+        ({"min_threads": 1, "max_threads": 1}, (1, 1)),
+        ({"max_threads": 4}, (4, 4)),
+        ({"min_threads": 8, "max_threads": 4}, (8, 8)),
+        ({"min_threads": 0}, (1, UNLIMITED)),
+    ],
+)
+def test_threads(make, given, expected):
+    server = make(**given)
+    assert (option(server, "min_threads"), option(server, "max_threads")) == expected
+
+
+def test_threads_that_are_not_told_come_from_defaults(make, monkeypatch):
+    monkeypatch.setitem(rocket.DEFAULTS, "MIN_THREADS", 3)
+    monkeypatch.setitem(rocket.DEFAULTS, "MAX_THREADS", 5)
+    server = make()
+    assert (option(server, "min_threads"), option(server, "max_threads")) == (3, 5)
+
+
+def test_timeout_is_that_of_idle_connections(make):
+    assert option(make(), "keep_alive") == 600
+    assert option(make(timeout=60), "keep_alive") == 60
+    assert option(make(timeout=0), "keep_alive") > 86_400  # never, more or less
+
+
+def test_queue_size_is_the_backlog(make):
+    assert option(make(queue_size=7), "backlog") == 7
+    assert option(make(), "backlog") == OPTIONS["backlog"].default
+    assert option(make(queue_size=0), "backlog") == OPTIONS["backlog"].default
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "bind"),
+    [
+        (("127.0.0.1", 8000), ("127.0.0.1:8000",)),
+        (("", 8000), (":8000",)),
+        (("::1", 8000), ("[::1]:8000",)),
+        ([("127.0.0.1", 8000), ("::1", 8001)], ("127.0.0.1:8000", "[::1]:8001")),
+        ((("127.0.0.1", 8000), ("::1", 8001)), ("127.0.0.1:8000", "[::1]:8001")),
+        (["127.0.0.1", 8000], ("127.0.0.1:8000",)),
+    ],
+)
+def test_interfaces(make, interfaces, bind):
+    assert option(make(interfaces=interfaces), "bind") == bind
+
+
+@pytest.mark.parametrize(
+    "interfaces",
+    [
+        (),
+        [],
+        None,
+        "127.0.0.1:8000",
+        ("127.0.0.1",),
+        ("127.0.0.1", "8000"),
+        ("127.0.0.1", True),
+        ("127.0.0.1", 65536),
+        ("127.0.0.1", -1),
+        (b"127.0.0.1", 8000),
+        ("127.0.0.1", 8000, "key"),
+        ("127.0.0.1", 8000, "key", ""),
+        ("127.0.0.1", 8000, "key", "cert", "ca", "more"),
+        [("127.0.0.1", 8000), 8001],
+    ],
+    ids=repr,
+)
+def test_impossible_interfaces_are_named(make, interfaces):
+    with pytest.raises(ConfigError, match="interface") as failure:
+        make(interfaces=interfaces)
+    assert "127.0.0.1" in str(failure.value) or "8001" in str(failure.value) or not interfaces
+
+
+@pytest.mark.parametrize(("method", "info"), [("wsgi", None), ("wsgi", {}), ("WSGI", {"wsgi_app": "hello"})])
+def test_no_application_is_an_error_that_shows_it(method, info):
+    with pytest.raises(ConfigError, match=r"app_info\['wsgi_app'\]"):
+        Rocket(HERE, method, info)
+
+
+def test_an_unknown_method_is_an_error():
+    with pytest.raises(ConfigError, match="'ftp'"):
+        Rocket(HERE, "ftp", {})
+
+
+def test_method_fs_needs_a_folder():
+    with pytest.raises(ConfigError, match="document_root"):
+        Rocket(HERE, "fs", {})
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_method_fs_serves_a_folder_and_lists_it_if_asked_to(tmp_path, listed):
+    (tmp_path / "index.html").write_text("the index")
+    server = Rocket(HERE, "fs", {"document_root": str(tmp_path), "display_index": listed})
+    server.start(background=True)
+    try:
+        assert ask(server, "index.html") == b"the index"
+        if listed:
+            assert b"index.html" in ask(server)
+        else:
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                ask(server)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """The files of a key and a certificate for localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    options = ("-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2")
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    try:
+        command = ["openssl", "req", *options, *names, "-keyout", key, "-out", cert]
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl")
+    return str(key), str(cert)
+
+
+@pytest.mark.parametrize("authority", [False, True])
+def test_plain_and_tls_interfaces_in_one_list(make, certificate, loggers, authority):
+    import ssl
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [environ["wsgi.url_scheme"], " ", environ.get("HTTPS", "off"), " ", server.servers[0].url[:5]]
+
+    handler = Lines()
+    loggers["Rocket"].setLevel(logging.INFO)
+    loggers["Rocket"].addHandler(handler)
+    key, cert = certificate
+    secure = (*HERE, key, cert, cert) if authority else (*HERE, key, cert)
+    server = make(app, interfaces=[HERE, secure])
+    server.start(background=True)
+    plain, tls = server.servers
+    assert ask(server) == b"http off http:"
+    context = ssl.create_default_context(cafile=cert)
+    url = tls.url.replace("http:", "https:")
+    with urllib.request.urlopen(url, timeout=PATIENCE, context=context) as response:
+        assert response.read() == b"https on http:"
+    told = next(line for _, _, line in handler.lines if line.startswith("Listening"))
+    assert told.endswith(f"127.0.0.1:{plain.addresses[0][1]}, 127.0.0.1:{tls.addresses[0][1]}*")
+    server.stop()
+    assert not plain.running
+    assert not tls.running
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_if_one_interface_fails_none_is_left(certificate, background):
+    with socket.create_server(HERE) as taken:
+        server = Rocket([HERE, ("127.0.0.1", taken.getsockname()[1], *certificate)], "wsgi", {"wsgi_app": hello})
+        with pytest.raises(BindError):
+            server.start(background)
+    assert not any(each.running for each in server.servers)
+
+
+def test_options_of_today_can_be_given_too(make):
+    assert option(make(monitor="poll", graceful_timeout=1), "monitor") == "poll"
+    with pytest.raises(ConfigError, match="graceful_timeout"):
+        make(gracefull_timeout=1)
+
+
+def test_cherrypys_parameters():
+    server = CherryPyWSGIServer(HERE, hello, 4, "example.org", 8, 100, 30, 2)
+    names = ("min_threads", "max_threads", "backlog", "keep_alive", "graceful_timeout")
+    assert [option(server, name) for name in names] == [4, 8, 100, 30, 2]
+    server = CherryPyWSGIServer(HERE, wsgi_app=hello)
+    assert [option(server, name) for name in names] == [10, UNLIMITED, 5, 10, 5]
+
+
+def test_cherrypys_server_serves():
+    server = CherryPyWSGIServer(HERE, hello)
+    server.start(background=True)
+    assert ask(server) == b"hello"
+    server.stop()
+
+
+# --- What an application was used to ----------------------------------------------------------------------------------
+
+
+def answering(*result):
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return result[0]
+
+    return app
+
+
+@pytest.mark.parametrize("result", [["é", b"!"], ("é", b"!"), iter(["é", b"!"])], ids=["list", "tuple", "iterator"])
+def test_text_stands_for_its_latin_1_bytes(run, result):
+    assert run(answering(result))() == b"\xe9!"
+
+
+def test_bytes_stay_the_list_that_they_were(run):
+    assert run(answering([b"one", b"two"]))() == b"onetwo"
+
+
+def test_an_iterables_close_is_called(run):
+    closed = threading.Event()
+
+    class Result:
+        def __iter__(self):
+            return iter([b"one", "two"])
+
+        def close(self):
+            closed.set()
+
+    assert run(answering(Result()))() == b"onetwo"
+    assert closed.wait(PATIENCE)
+
+
+def test_a_file_goes_through(run, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100_000)
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](path.open("rb"))
+
+    assert run(app)() == b"x" * 100_000
+
+
+def test_environ_says_whether_there_is_one_thread(run):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [str(environ["wsgi.multithread"])]
+
+    assert run(app)() == b"True"
+    assert run(app, min_threads=1, max_threads=1)() == b"False"
+
+
+def test_futures_are_there_if_asked_for(run):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        if "wsgiorg.executor" not in environ:
+            return [b"none"]
+        future = environ["wsgiorg.executor"].submit(lambda: "done").remember("job")
+        return [environ["wsgiorg.futures"]["job"].result(PATIENCE), str(future is environ["wsgiorg.futures"]["job"])]
+
+    assert run(app)() == b"none"
+    assert run({"wsgi_app": app, "futures": False})() == b"none"
+    assert run({"wsgi_app": app, "futures": True})() == b"doneTrue"
+
+
+# --- Loggers ---------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_logged_as_they_were(make, loggers):
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/fail":
+            raise RuntimeError("as asked")
+        told = [("Content-Length", "5")] if path == "/told" else []
+        write = start_response("404 Not Found" if path == "/none" else "200 OK", told)
+        if path == "/write":
+            write(b"12345")
+        return (each for each in [b"12", b"345"]) if path == "/blocks" else [b"12345"]
+
+    handler = Lines()
+    loggers["Rocket.Requests"].setLevel(logging.INFO)
+    loggers["Rocket.Requests"].addHandler(handler)
+    server = make(app)
+    server.start(background=True)
+    connection = http.client.HTTPConnection(*server.servers[0].addresses[0], timeout=PATIENCE)
+    for path in ("/?q=1", "/told", "/none", "/write", "/blocks", "/fail"):
+        connection.request("GET", path)
+        connection.getresponse().read()
+    server.stop()
+    assert [line for _, _, line in handler.lines] == [
+        '127.0.0.1 - "GET /?q=1 HTTP/1.1" - 200 5',
+        '127.0.0.1 - "GET /told HTTP/1.1" - 200 5',
+        '127.0.0.1 - "GET /none HTTP/1.1" - 404 5',
+        '127.0.0.1 - "GET /write HTTP/1.1" - 200 10',
+        '127.0.0.1 - "GET /blocks HTTP/1.1" - 200 5',
+        '127.0.0.1 - "GET /fail HTTP/1.1" - 500 0',
+    ]
+
+
+def test_errors_reach_the_handlers_of_rocket_once(run, loggers, caplog):
+    handler = Lines()
+    loggers["Rocket"].addHandler(handler)
+
+    def fail(environ, start_response):
+        raise RuntimeError("as asked")
+
+    ask = run(fail)
+    Rocket(HERE, "wsgi", {"wsgi_app": fail})  # a second one does not listen a second time
+    with pytest.raises(urllib.error.HTTPError):
+        ask()
+    until(lambda: handler.lines)
+    errors = [line for line in handler.lines if line[1] == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0][0] == "Rocket.Errors.worker"
+    assert "as asked" in errors[0][2]
+    assert sum("as asked" in record.getMessage() for record in caplog.records) == 1  # the root hears it once
+
+
+def test_start_and_stop_are_told(make, loggers):
+    handler = Lines()
+    loggers["Rocket"].setLevel(logging.INFO)
+    loggers["Rocket"].addHandler(handler)
+    server = make()
+    server.start(background=True)
+    port = server.servers[0].addresses[0][1]
+    server.stop()
+    server.stop()
+    assert [line for name, _, line in handler.lines if name == "Rocket"] == [
+        f"Starting {rocket.SERVER_SOFTWARE}",
+        f"Listening on sockets: 127.0.0.1:{port}",
+        f"Stopping {rocket.SERVER_SOFTWARE}",
+    ]
+
+
+# --- Start and stop --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handle_signals", [True, False])
+def test_start_returns_when_another_thread_stops_it(make, handle_signals):
+    server = make(handle_signals=handle_signals)
+    with thread(server.start):
+        until(lambda: server.servers[0].addresses)
+        assert ask(server) == b"hello"
+        server.stop()
+    assert not server.servers[0].running
+
+
+def test_a_stop_as_soon_as_start_has_begun_is_not_lost(make, hasty_threads):
+    for _ in range(30):
+        server = make(min_threads=1)
+        with thread(server.start):
+            until(lambda server=server: server._starter)
+            server.stop()
+        assert not server.servers[0].running
+
+
+@pytest.mark.parametrize("handle_signals", [True, False])
+def test_start_returns_when_a_handler_stops_it(make, handle_signals):
+    def app(environ, start_response):
+        server.stop()
+        return hello(environ, start_response)
+
+    server = make(app, handle_signals=handle_signals)
+    with thread(server.start):
+        until(lambda: server.servers[0].addresses)
+        assert ask(server) == b"hello"
+
+
+def test_restart_in_the_background(make):
+    server = make()
+    server.start(background=True)
+    server.restart()
+    assert ask(server) == b"hello"
+    server.stop()
+    with pytest.raises(RuntimeError):
+        ask(server)
+
+
+def test_restart_is_done_by_the_thread_that_is_in_start(make):
+    serving = []
+
+    def app(environ, start_response):
+        serving.append(server.servers[0].stats["uptime"])
+        return hello(environ, start_response)
+
+    server = make(app, handle_signals=False)
+    with thread(server.start):
+        until(lambda: server.servers[0].addresses)
+        first = server.servers[0]._running
+        server.restart()
+        until(lambda: server.servers[0].addresses and server.servers[0]._running is not first)
+        assert ask(server) == b"hello"
+        server.stop()
+
+
+def test_stop_before_start_and_twice_does_nothing(make):
+    server = make()
+    server.stop()
+    server.start(background=True)
+    server.stop()
+    server.stop()
+
+
+def test_starting_twice_is_an_error(make):
+    server = make()
+    server.start(background=True)
+    with pytest.raises(RuntimeError, match="running already"):
+        server.start(background=True)
+    assert ask(server) == b"hello"
+
+
+def test_start_after_a_start_in_the_background_waits_for_its_end(make):
+    server = make()
+    server.start(background=True)
+    with thread(server.start):
+        assert ask(server) == b"hello"
+        until(lambda: server._starter)
+        server.stop()
+    assert not server.servers[0].running
+
+
+def test_stop_finishes_what_is_in_progress(make):
+    begun, release = threading.Event(), threading.Event()
+
+    def app(environ, start_response):
+        begun.set()
+        assert release.wait(PATIENCE)
+        return hello(environ, start_response)
+
+    server = make(app, graceful_timeout=PATIENCE)
+    server.start(background=True)
+    answers = []
+    with thread(lambda: answers.append(ask(server))):
+        assert begun.wait(PATIENCE)
+        with thread(server.stop):
+            until(lambda: server.servers[0]._running.draining)
+            release.set()
+    assert answers == [b"hello"]
+
+
+def test_stop_may_stop_the_logging_no_more(make):
+    with pytest.warns(DeprecationWarning, match="stoplogging"):
+        make().stop(stoplogging=True)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_an_address_that_is_taken_is_an_error(make, background):
+    with socket.socket() as taken:
+        taken.bind(HERE)
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = make(interfaces=[HERE, ("127.0.0.1", port)])
+        with pytest.raises(BindError, match=str(port)):
+            server.start(background)
+    assert not server.servers[0].running
+
+
+def test_signals_handlers_are_only_for_the_main_thread(make):
+    server = make()
+    with thread(server.start, True):
+        pass
+    assert ask(server) == b"hello"
