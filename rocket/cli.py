@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import click
 
+from rocket.commands.bench import bench
 from rocket.config import OPTIONS, Config
 from rocket.config import Option as Declared
 from rocket.errors import BindError, ConfigError, MonitorUnavailable
@@ -433,6 +434,9 @@ def _logging_to_stderr(level: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
+
+
+main.add_command(bench)
 
 
 @main.command()

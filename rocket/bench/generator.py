@@ -189,10 +189,10 @@ class Generator:
                 client = self._free.popleft()
                 if client not in self._clients:
                     continue
-                self._send(client, self._due)
+                self._send(client, self._due if not self._spec.from_sent else time.perf_counter())
             elif self._slots:
                 self._slots -= 1
-                self._open(self._due)
+                self._open(self._due if not self._spec.from_sent else time.perf_counter())
             else:
                 return
             self._due += self._interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from typing import Optional
 
@@ -17,6 +18,12 @@ def raise_open_files(connections: int) -> Optional[str]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return None
+    if hard < wanted and hard != resource.RLIM_INFINITY and os.geteuid() == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return None
+        except (ValueError, OSError):
+            pass  # root in a container may not either, and nobody above fs.nr_open
     reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
@@ -28,8 +35,6 @@ def raise_open_files(connections: int) -> Optional[str]:
 
 
 def room() -> int:
-    """Return how many connections this process, or a child of it, can have once its limit is raised."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY in (soft, hard):
-        return 1_000_000 if hard == resource.RLIM_INFINITY else max(0, hard - SPARE)
-    return max(0, max(soft, hard) - SPARE)
+    """Return how many connections this process, or a child of it, can have once its limit is raised; at least one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 1_000_000 if hard == resource.RLIM_INFINITY else max(1, hard - SPARE)

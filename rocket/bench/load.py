@@ -50,6 +50,7 @@ class LoadSpec:
     seconds: float = 2.0  # that count
     warmup: float = 0.5  # seconds before them, in which nothing is counted
     rate: Optional[float] = None  # requests/s to send; None: as fast as answers come
+    from_sent: bool = False  # with a rate: count latency from when the request was sent, not from when it was due
     keep_alive: bool = True  # False: a connection for each request
     method: str = "GET"
     paths: tuple[str, ...] = ("/",)  # in turn
