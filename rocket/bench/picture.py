@@ -12,6 +12,7 @@ from typing import Any
 
 from rocket.bench.report import Report, groups, values
 from rocket.bench.stats import Summary, summary
+from rocket.bench.table import failed
 
 INK, PALE = "#222222", "#d8d8d8"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -169,7 +170,7 @@ def _peers(report: Report) -> Any:
     for panel in axes.flat[len(scenarios) :]:
         panel.set_visible(False)
     for panel, name in zip(axes.flat, scenarios):
-        _bars(panel, report, found[(name,)])
+        _bars(panel, report, found[(name,)], failed(report, name))
         panel.set_title(report["plan"]["scenarios"][name], fontsize=10.5, loc="left", fontweight="bold")
     handles = [Patch(color=colour) for colour in (BLUE, GREY, ORANGE)]
     words = ["Rocket (Python)", "other servers in Python", "servers in Rust (granian) and C (bjoern)"]
@@ -183,11 +184,14 @@ def _peers(report: Report) -> Any:
     return figure
 
 
-def _bars(panel: Any, report: Report, cells: Mapping[str, Mapping[str, Any]]) -> None:
-    servers: Iterable[str] = [name for name in report["plan"]["servers"] if name in cells][::-1]
-    rates = {name: summary(values(cells[name], "rate")) for name in servers}
-    longest = max([found.highest for found in rates.values()] + [1e-9])
+def _bars(panel: Any, report: Report, cells: Mapping[str, Mapping[str, Any]], without: Mapping[str, str]) -> None:
+    servers: Iterable[str] = [name for name in report["plan"]["servers"] if name in {*cells, *without}][::-1]
+    rates = {name: summary(values(cells.get(name, {}), "rate")) for name in servers}
+    longest = max([found.highest for found in rates.values() if found.rounds] + [1e-9])
     for place, (name, found) in enumerate(rates.items()):
+        if not found.median > 0:
+            panel.text(0.02 * longest, place, without.get(name, "no answers"), va="center", fontsize=8.5)
+            continue
         colour = BLUE if name == "rocket" else ORANGE if name in COMPILED else GREY
         panel.barh(place, found.median, color=colour, height=0.72)
         panel.plot([found.lowest, found.highest], [place, place], color=INK, linewidth=1)
@@ -195,6 +199,7 @@ def _bars(panel: Any, report: Report, cells: Mapping[str, Mapping[str, Any]]) ->
         words = f"{found.median:,.0f}   p99 {p99:,.1f} ms"
         panel.text(found.highest + 0.02 * longest, place, words, va="center", fontsize=8.5)
     panel.set_yticks(range(len(rates)), list(rates))
+    panel.set_ylim(-0.6, len(rates) - 0.4)
     panel.set_xlim(0, longest * 1.6)  # room for the words behind the longest bar
     panel.set_xlabel("requests/s", fontsize=8.5)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -110,7 +110,7 @@ class Served:
         raise ServerFailed(self._complaint())
 
     def _complaint(self) -> str:
-        if self._keeper.poll() is None:
+        if self._keeper.poll() is None and not self._found.is_set():
             return f"it does not listen after {START:g} s"
         self._reader.join(1.0)
         lines = [line for line in list(self._said) if line.strip()]

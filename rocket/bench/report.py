@@ -117,7 +117,9 @@ def warnings(report: Report) -> list[str]:
         found.append(f"not all was measured: {report['ended']}")
     most = max(map(len, rounds), default=0)
     if most < ROUNDS_NEEDED:
-        found.append(f"{most} rounds are too few to tell any two apart: it takes {ROUNDS_NEEDED} (--rounds)")
+        found.append(
+            f"{most} round{'s are' if most > 1 else ' is'} too few to tell any two apart: it takes {ROUNDS_NEEDED}"
+        )
     if spread > NOISY:
         found.append(
             f"the machine is noisy: the rounds of one measurement differ by {spread:.0%} (median of all, lowest to "

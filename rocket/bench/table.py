@@ -12,6 +12,7 @@ from rocket.bench.report import Report, groups, values, warnings
 from rocket.bench.stats import order, summary, told_apart
 
 UNKNOWN = "-"
+MEMORY_FROM = 1000  # idle connections; the memory of fewer is lost in that of the pages it comes in
 
 
 @dataclass
@@ -93,7 +94,8 @@ def legend(report: Report) -> list[str]:
     """Return the lines that explain the tables."""
     first = _base(report)
     apart = f"~: cannot be told from {first} (rank test at 5 %, or less than 3 % apart)"
-    lines = [f"Medians of {report['rounds']} rounds. {apart}."]
+    rounds = max((len(cell["rate"]) for cell in report["cells"]), default=0)
+    lines = [f"Medians of {rounds} round{'s' if rounds > 1 else ''}. {apart}."]
     if report["kind"] == "monitors":
         counted = f"counted by {report['calls_by']}" if report["calls_by"] else "not counted, this host has no tool"
         lines.append(f"Load: {report['generator']}. System calls: all of the server's, {counted}.")
@@ -178,7 +180,7 @@ def _servers(report: Report) -> Table:
             _scaled(server, "wake_p50", 1e6, 0),
             _spread(server, "wake_p50", 1e6),
             _scaled(server, "wake_p99", 1e6, 0),
-            _scaled(server, "memory", 1, 0) if server["idle"] else UNKNOWN,
+            _scaled(server, "memory", 1, 0) if server["idle"] >= MEMORY_FROM else UNKNOWN,
         ]
         for server in report["servers"]
     ]
@@ -214,9 +216,15 @@ def _peers(report: Report) -> list[Table]:
         for server in _by_rate(cells):
             cell = cells[server]
             rows.append([server, *_figures(cell, cells.get(base)), _scaled(cell, "memory", 1e-6, 1)])
+        rows += [[server, UNKNOWN, why, *[UNKNOWN] * 5] for server, why in failed(report, name).items()]
         if rows:
             made.append(Table(f"{name}: {title}", head, rows))
     return made
+
+
+def failed(report: Report, scenario: str) -> dict[str, str]:
+    """Return the servers that did not get through a scenario, and why."""
+    return {each["server"]: each["why"] for each in report["left_out"] if each["scenario"] == scenario}
 
 
 def _by_rate(cells: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
