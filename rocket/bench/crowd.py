@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -120,6 +121,8 @@ def _source(number: int) -> Optional[str]:
 def _connect(port: int, source: Optional[str]) -> socket.socket:
     sock = socket.socket()
     try:
+        # Closed by a reset: 10,000 connections in TIME_WAIT leave too few ports for the next server's clients on macOS.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if source is not None:
             # connect() chooses the port: it knows the destination, and may take one that leads elsewhere already.
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)

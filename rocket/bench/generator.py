@@ -12,6 +12,7 @@ import json
 import select
 import selectors
 import socket
+import struct
 import sys
 import time
 from array import array
@@ -219,6 +220,10 @@ class Generator:
     def _open(self, started: float) -> None:
         """Begin a request on a new connection."""
         client = self._adopt(socket.socket(self._family, socket.SOCK_STREAM))
+        if not sys.platform.startswith("linux"):
+            # Closed by a reset, after the answer: elsewhere a port in TIME_WAIT cannot be used again at once, and macOS
+            # has 16,384 of them.
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.busy, client.started = True, started
         failure = client.sock.connect_ex(self._address)
         if failure not in _IN_PROGRESS:

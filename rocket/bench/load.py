@@ -234,11 +234,14 @@ def run_load(
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for a child that is to import the same rocket, be it installed or not."""
+    """Return the environment for a child, in whatever folder, that is to import the same rocket, installed or not."""
     made = dict(os.environ)
+    paths = [os.path.abspath(path) for path in made.get("PYTHONPATH", "").split(os.pathsep) if path]
     root = str(Path(__file__).resolve().parent.parent.parent)
     if Path(root).name not in {"site-packages", "dist-packages"}:
-        made["PYTHONPATH"] = os.pathsep.join(filter(None, [root, made.get("PYTHONPATH", "")]))
+        paths.insert(0, root)
+    if paths:
+        made["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     return made
 
 

@@ -28,7 +28,7 @@ from rocket.bench.load import LoadSpec, run_load
 from rocket.bench.measure import call_counter, counted_calls, machine, resident_bytes
 from rocket.bench.processes import Served, rocket_command
 from rocket.bench.report import FORMAT, Report
-from rocket.bench.rounds import Step, Watcher, affordable, estimate, run_rounds
+from rocket.bench.rounds import Step, Watcher, affordable, check_times, estimate, run_rounds
 from rocket.bench.sample import collect, take
 from rocket.errors import ConfigError
 from rocket.monitors import MONITORS, available
@@ -70,13 +70,8 @@ class Plan:
             for number in numbers:
                 if number < least:
                     raise ConfigError(f"{what} ({number}) must be at least {least}")
-        for what, value in (("seconds", self.seconds), ("rounds", self.rounds)):
-            if not value > 0:
-                raise ConfigError(f"{what} ({value}) must be above 0")
-        if self.warmup < 0:
-            raise ConfigError(f"warmup ({self.warmup}) must not be below 0")
-        if self.wrk and not wrk.available():
-            raise ConfigError("wrk is not installed (Debian package wrk); leave --wrk out to do without")
+        check_times(self.seconds, self.warmup, self.rounds, self.options)
+        wrk.check(self.wrk)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from rocket.bench.load import LoadError, LoadSpec
 from rocket.bench.measure import machine, resident_bytes
 from rocket.bench.processes import Served, ServerFailed, free_port, rocket_command
 from rocket.bench.report import FORMAT, Report
-from rocket.bench.rounds import Step, Watcher, affordable, estimate, run_rounds
+from rocket.bench.rounds import Step, Watcher, affordable, check_times, estimate, run_rounds
 from rocket.bench.sample import collect, take
 from rocket.errors import ConfigError
 
@@ -120,11 +120,10 @@ class Plan:
     def __post_init__(self) -> None:
         _known("scenario", self.scenarios, SCENARIOS)
         _known("server", self.servers, [ROCKET, *PEERS])
-        for what, value in (("threads", self.threads), ("seconds", self.seconds), ("rounds", self.rounds)):
-            if not value > 0:
-                raise ConfigError(f"{what} ({value}) must be above 0")
-        if self.wrk and not wrk.available():
-            raise ConfigError("wrk is not installed (Debian package wrk); leave --wrk out to do without")
+        if self.threads < 1:
+            raise ConfigError(f"threads ({self.threads}) must be above 0")
+        check_times(self.seconds, self.warmup, self.rounds, self.options)
+        wrk.check(self.wrk)
 
 
 def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -133,13 +132,13 @@ def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
             raise ConfigError(f"there is no {what} {name!r}; there are {', '.join(known)}")
 
 
-def installed(python: str) -> dict[str, str]:
-    """Return the peers that *python* can import, with their versions. Raises ConfigError if it cannot be run."""
+def installed(python: str) -> tuple[str, dict[str, str]]:
+    """Return *python*'s version, and those of the peers that it can import. Raises ConfigError if it does not run."""
     code = (
-        "import importlib, json, sys\nfrom importlib.metadata import version\nfound = {}\n"
+        "import importlib, json, platform, sys\nfrom importlib.metadata import version\nfound = {}\n"
         "for name in sys.argv[1:]:\n"
         "    try:\n        importlib.import_module(name)\n        found[name] = version(name)\n"
-        "    except Exception:\n        pass\nprint(json.dumps(found))"
+        "    except Exception:\n        pass\nprint(json.dumps([platform.python_version(), found]))"
     )
     try:
         done = subprocess.run(
@@ -149,8 +148,8 @@ def installed(python: str) -> dict[str, str]:
         raise ConfigError(f"python {python!r} cannot be run: {exc.strerror}") from exc
     if done.returncode:
         raise ConfigError(f"python {python!r} fails: {done.stderr.strip().splitlines()[-1:]}")
-    found = json.loads(done.stdout)
-    return {name: found[module] for name, (module, _) in PEERS.items() if module in found}
+    version, found = json.loads(done.stdout)
+    return version, {name: found[module] for name, (module, _) in PEERS.items() if module in found}
 
 
 class Comparison:
@@ -158,7 +157,7 @@ class Comparison:
 
     def __init__(self, plan: Plan, *, command: str = "") -> None:
         """Raises ConfigError if a server that was asked for is not installed."""
-        self.versions = installed(plan.python)
+        self.peers_python, self.versions = installed(plan.python)
         missing = [name for name in plan.servers if name != ROCKET and name not in self.versions]
         if missing:
             raise ConfigError(f"{plan.python} has no {', '.join(missing)} (pip install 'rocket[bench]')")
@@ -191,7 +190,7 @@ class Comparison:
             "kind": "peers",
             "format": FORMAT,
             "command": self._command,
-            "machine": {**facts, "versions": self.versions},
+            "machine": {**facts, "versions": self.versions, "peers_python": self.peers_python},
             "plan": {**asdict(self.plan), "scenarios": scenarios},
             "generator": wrk.version() if self.plan.wrk else "rocket.bench.load",
             "rounds": outcome.rounds,

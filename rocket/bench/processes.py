@@ -47,7 +47,8 @@ class Served:
 
     def __init__(self, command: Sequence[str], port: Optional[int] = None, *, folder: Path = APPS) -> None:
         made = environment()
-        made["PYTHONPATH"] = os.pathsep.join(filter(None, [made.get("PYTHONPATH", ""), str(folder)]))
+        # The folder that we are in, too: for a monitor of the user's own, --monitors mine:MyMonitor.
+        made["PYTHONPATH"] = os.pathsep.join(filter(None, [made.get("PYTHONPATH", ""), str(folder), os.getcwd()]))
         for name in [each for each in made if each.startswith("ROCKET_")]:
             del made[name]  # the options of the server under test are those of its command
         self._said: deque[str] = deque(maxlen=20)  # filled by the reader, read when it has ended

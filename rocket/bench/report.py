@@ -24,6 +24,8 @@ from rocket.errors import ConfigError
 Report = dict[str, Any]
 FORMAT = 1
 KEYS = {"monitors": ("monitor", "idle", "active"), "peers": ("scenario", "server")}  # what a cell is named by
+_ALWAYS = {"format", "command", "machine", "plan", "generator", "rounds", "ended", "problems", "left_out", "cells"}
+NEEDED = {"monitors": {*_ALWAYS, "calls_by", "servers"}, "peers": _ALWAYS}
 FIGURES = ("rate", "p50", "p99", "cpu")  # of a cell, a value for each round
 OTHERS = 0.1  # of a CPU that other programs may take before it is worth a warning
 FULL = 0.95  # of a CPU: the generator's
@@ -52,8 +54,11 @@ def read(path: Path) -> Report:
         raise ConfigError(f"{path}: {exc}") from exc
     if not isinstance(found, dict) or found.get("kind") not in KEYS:
         raise ConfigError(f"{path} is no report of rocket bench")
-    if found.get("format") != FORMAT:
-        raise ConfigError(f"{path} is of format {found.get('format')}, and this Rocket knows {FORMAT}")
+    missing = NEEDED[found["kind"]] - set(found)
+    if missing:
+        raise ConfigError(f"{path} is no whole report: it has no {', '.join(sorted(missing))}")
+    if found["format"] != FORMAT:
+        raise ConfigError(f"{path} is of format {found['format']}, and this Rocket knows {FORMAT}")
     return found
 
 
@@ -81,15 +86,20 @@ def groups(report: Report) -> dict[tuple[Any, ...], dict[str, Mapping[str, Any]]
 def to_csv(report: Report) -> str:
     """Return a line for each cell: its names, and of each figure the median, the lowest and the highest round."""
     names = KEYS[report["kind"]]
-    more = [name for name in ("calls", "memory", "wake_p50", "wake_p99") if any(name in c for c in report["cells"])]
+    cells = report["cells"]
+    if report["kind"] == "monitors":  # what was measured once for all numbers of active connections
+        servers = {(each["monitor"], each["idle"]): each for each in report["servers"]}
+        cells = [{**servers.get((cell["monitor"], cell["idle"]), {}), **cell} for cell in cells]
+    more = [name for name in ("calls", "memory", "wake_p50", "wake_p99") if any(name in cell for cell in cells)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = [*names, "rounds"]
     for name in FIGURES:
         unit = "per_s" if name == "rate" else "s"
         head += [f"{name}_{unit}", f"{name}_{unit}_lowest", f"{name}_{unit}_highest"]
-    writer.writerow([*head, "errors", *more])
-    for cell in report["cells"]:
+    units = {"calls": "calls", "memory": "memory_bytes", "wake_p50": "wake_p50_s", "wake_p99": "wake_p99_s"}
+    writer.writerow([*head, "errors", *(units[name] for name in more)])
+    for cell in cells:
         row: list[Any] = [*key(report, cell), len(cell.get("rate", ()))]
         for name in FIGURES:
             found = summary(values(cell, name))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import shlex
 import signal
 import threading
 import time
@@ -12,6 +14,7 @@ from typing import Callable, Optional, Protocol
 
 from rocket.bench.load import LoadError
 from rocket.bench.processes import ServerFailed
+from rocket.errors import ConfigError
 
 GIVE_UP = 2  # failures in a row, after which a step is left out
 
@@ -46,6 +49,20 @@ class Outcome:
     rounds: int = 0  # that are complete, without the warm-up
     ended: str = ""  # why not all of them are: "interrupted", or "the budget of 60 s was used up"
     problems: list[str] = field(default_factory=list)
+
+
+def check_times(seconds: float, warmup: float, rounds: int, options: str) -> None:
+    """Raise ConfigError if one of them cannot be. *options* are further ones for the server, as in a shell."""
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"seconds ({seconds}) must be above 0")
+    if not 0 <= warmup < math.inf:
+        raise ConfigError(f"warmup ({warmup}) must not be below 0")
+    if rounds < 1:
+        raise ConfigError(f"rounds ({rounds}) must be above 0")
+    try:
+        shlex.split(options)
+    except ValueError as exc:
+        raise ConfigError(f"options ({options}): {exc}") from None
 
 
 def estimate(steps: Sequence[Step], rounds: int) -> float:

@@ -92,8 +92,7 @@ def document(report: Report) -> str:
 
 def legend(report: Report) -> list[str]:
     """Return the lines that explain the tables."""
-    first = _base(report)
-    apart = f"~: cannot be told from {first} (rank test at 5 %, or less than 3 % apart)"
+    apart = "~: cannot be told from what it is compared with (rank test at 5 %, or less than 3 % apart)"
     rounds = max((len(cell["rate"]) for cell in report["cells"]), default=0)
     lines = [f"Medians of {rounds} round{'s' if rounds > 1 else ''}. {apart}."]
     if report["kind"] == "monitors":
@@ -102,6 +101,8 @@ def legend(report: Report) -> list[str]:
         lines.append("Wake: from send to the answer, on an idle server. Memory: resident, for each idle connection.")
     else:
         lines.append(f"Load: {report['generator']}. Memory: resident, after the load, all processes of the server.")
+        versions = ", ".join(f"{name} {version}" for name, version in report["machine"]["versions"].items())
+        lines.append(f"Peers: {versions or 'none'}; on Python {report['machine']['peers_python']}.")
     return lines
 
 
@@ -133,9 +134,26 @@ def _monitors(report: Report) -> list[Table]:
     head = ["idle", "active", "monitor", "requests/s", "lowest to highest", f"of {base}", "p50 ms", "p99 ms"]
     return [
         Table("Monitors under load", [*head, "CPU us/request", "calls/request"], rows, left=3),
+        _costs(report),
         _servers(report),
         Table("Order, best first", ["idle", "active", "by requests/s", "by CPU per request"], orders, left=4),
     ]
+
+
+def _costs(report: Report) -> Table:
+    """Return what is left of each monitor's requests/s beside the most idle connections that it was measured with."""
+    found = groups(report)
+    rows = []
+    for name in report["plan"]["monitors"]:
+        for active in report["plan"]["active"]:
+            idle = [idle for (idle, count), cells in found.items() if count == active and name in cells]
+            if not idle or min(idle) or not max(idle):
+                continue
+            none, most = found[0, active][name], found[max(idle), active][name]
+            rates = [_grouped(summary(values(cell, "rate")).median) for cell in (none, most)]
+            rows.append([name, f"{active}", f"{max(idle):,}", *rates, _share(most, none)])
+    head = ["monitor", "active", "idle", "requests/s without", "requests/s with", "of that"]
+    return Table("What idle connections cost", head, rows, left=1)
 
 
 def _left_out(report: Report, name: str, idle: int, active: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rocket.bench.load import LoadError, LoadSpec
+from rocket.errors import ConfigError
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
@@ -30,6 +31,12 @@ class WrkResult:
 def available() -> bool:
     """Whether wrk is there."""
     return shutil.which("wrk") is not None
+
+
+def check(wanted: bool) -> None:
+    """Raise ConfigError if wrk is wanted and not there."""
+    if wanted and not available():
+        raise ConfigError("wrk is not installed (Debian package wrk); leave --wrk out to do without")
 
 
 def version() -> str:

@@ -70,7 +70,7 @@ def peers_report():
             "kind": "peers",
             "format": 1,
             "command": "rocket bench peers",
-            "machine": MACHINE,
+            "machine": {**MACHINE, "versions": {"waitress": "3.0"}, "peers_python": "3.11.7"},
             "plan": {"scenarios": {"hello": "hello, 64"}, "servers": ["rocket", "waitress", "cheroot", "bjoern"]},
             "generator": "wrk 4.1.0",
             "rounds": 5,

@@ -86,7 +86,8 @@ def _python_that(folder, script):
 
 def test_server_that_fails_is_left_out_with_its_reason(tmp_path):
     python = _python_that(
-        tmp_path, """if [ "$1" = -c ]; then echo '{"waitress": "1"}'; else echo out of order >&2; exit 1; fi"""
+        tmp_path,
+        """if [ "$1" = -c ]; then echo '["3.11", {"waitress": "1"}]'; else echo out of order >&2; exit 1; fi""",
     )
     plan = peers.Plan(scenarios=("hello",), servers=("waitress",), python=python, seconds=0.1, warmup=0.0, rounds=1)
     report = peers.Comparison(plan).run(Silent())
@@ -146,6 +147,8 @@ def test_script_in_bench_is_the_same_command():
         (["monitors", "--monitors", "epol"], "monitor 'epol': there is no such monitor; this host has"),
         (["monitors", "--seconds", "0"], "seconds (0.0) must be above 0"),
         (["monitors", "--rounds", "-3"], "rounds (-3) must be above 0"),
+        (["monitors", "--seconds", "inf"], "seconds (inf) must be above 0"),
+        (["monitors", "--options", "'--threads"], "No closing quotation"),
         (["monitors", "--budget", "0"], "budget (0) must be above 0"),
         (["monitors", "--output", "/dev/null/x"], "/dev/null/x"),
         (["monitors", "--idle", "99999999"], "99,999,999 idle connections are left out"),

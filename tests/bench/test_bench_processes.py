@@ -88,6 +88,13 @@ def test_options_of_the_server_do_not_come_from_our_environment(monkeypatch):
         assert server.port
 
 
+def test_folder_that_we_are_in_is_on_the_servers_path(tmp_path, monkeypatch):
+    (tmp_path / "own_monitor.py").write_text("from rocket.monitors.poll import PollMonitor as Own\n")
+    monkeypatch.chdir(tmp_path)
+    with Served(rocket_command("hello", "--monitor", "own_monitor:Own")) as server:
+        assert server.port
+
+
 # --- Crowds ----------------------------------------------------------------------------------------------------------
 
 

@@ -33,11 +33,18 @@ def test_what_is_not_known_is_null_in_json():
     assert json.loads(to_json(report))["cells"][0]["p50"] == [None] * 5
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "monitors", "format": 99}', '{"kind": "cats"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "monitors", "format": 1}', '{"kind": "cats"}'])
 def test_file_that_is_no_report_is_refused_by_name(text, tmp_path):
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"other\.json"):
+        read(path)
+
+
+def test_file_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "new.json"
+    path.write_text(to_json({**monitors_report(), "format": 99}))
+    with pytest.raises(ConfigError, match="format 99"):
         read(path)
 
 
@@ -53,6 +60,7 @@ def test_csv_has_a_line_for_each_cell_with_medians():
     assert float(rows[0]["rate_per_s"]) == pytest.approx(50_100)
     assert float(rows[0]["rate_per_s_lowest"]) == pytest.approx(50_000)
     assert rows[2]["calls"] == ""
+    assert (rows[3]["memory_bytes"], rows[3]["wake_p50_s"]) == ("900", "0.0001")
     unknown = list(csv.DictReader(io.StringIO(to_csv(peers_report()))))[2]
     assert unknown["p99_s"] == ""
 
@@ -67,6 +75,13 @@ def test_table_marks_what_cannot_be_told_apart_and_says_where_select_ends():
     assert "ends at 1,024 descriptors" in line["5,000", "1", "select"]
     assert re.search(r"^0 +1 +epoll ~ poll > select", text, re.MULTILINE)
     assert re.search(r"^5,000 +epoll +100 .* 900$", text, re.MULTILINE)
+
+
+def test_table_says_what_idle_connections_cost():
+    rows = {row[0]: row for table in tables(monitors_report()) if "cost" in table.title for row in table.rows}
+    assert rows["epoll"][1:] == ["1", "5,000", "50,100", "50,200", "1.00x ~"]
+    assert rows["poll"][5] == "0.01x"
+    assert "select" not in rows
 
 
 def test_table_of_peers_is_in_order_and_names_who_failed():
