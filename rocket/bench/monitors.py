@@ -39,9 +39,9 @@ WARM = 64  # connections of the load before anything is measured
 WARM_SECONDS = 0.3
 WAKE_RATE = 200.0  # requests/s: 5 ms apart, for a server that needs 0.1 ms
 SERVER_SPARE = 100  # descriptors that a server has for itself, or keeps free
-START_SECONDS = 1.0  # what a server, the warm load and their ends take, roughly
+START_SECONDS = 0.8  # what a server, the warm load and their ends take, roughly
 LOAD_SECONDS = 0.15  # what the start of a generator's process takes, roughly
-IDLE_SECONDS = 0.00015  # what an idle connection takes to connect, roughly
+IDLE_SECONDS = 0.00012  # what an idle connection takes to connect, roughly
 
 
 @dataclass(frozen=True)

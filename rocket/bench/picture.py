@@ -6,6 +6,7 @@ mark of its own, too, and its name at its end, so that it can be read printed gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,9 @@ def _idle_axis(panel: Any, idle: Sequence[int]) -> None:
     panel.set_xscale("symlog", linthresh=least, linscale=0.5)
     panel.set_xlim(-0.15 * least, max([least, *idle]) * 1.3)
     shown: list[int] = []
-    for count in sorted(set(idle)):
-        if not shown or not shown[-1] or count >= 3 * shown[-1] or count == max(idle):
+    ends_first = sorted(set(idle), key=lambda count: (count not in {0, max(idle)}, str(count).strip("0") != "1", count))
+    for count in ends_first:
+        if all(count >= 3 * other or other >= 3 * count for other in shown):
             shown.append(count)
     panel.set_xticks(shown, [f"{count:,}" for count in shown], fontsize=8.5)
     panel.set_xticks([], minor=True)
@@ -138,10 +140,11 @@ def _guide(panel: Any, lines: Lines, factor: float) -> None:
         return
     idle, top = max(ends, key=lambda end: end[1])
     bottom, _ = panel.get_ylim()
-    first = max(idle * bottom / top, min(place for place, _ in ends))
+    first = max(4 * idle * bottom / top, min(place for place, _ in ends))
     panel.plot([first, idle], [1.6 * top * first / idle, 1.6 * top], color=INK, linestyle=":", linewidth=1.2)
-    words, where = "proportional to\nidle connections", (first, 1.6 * top * first / idle)
-    panel.annotate(words, where, xytext=(-2, 3), textcoords="offset points", ha="left", va="bottom", fontsize=8)
+    middle = math.sqrt(first * idle)
+    words, where = "proportional to\nidle connections", (middle, 1.6 * top * middle / idle)
+    panel.annotate(words, where, xytext=(-5, 4), textcoords="offset points", ha="right", va="bottom", fontsize=8)
 
 
 def _ends(report: Report, name: str, last: int) -> str:

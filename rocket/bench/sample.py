@@ -8,6 +8,9 @@ from rocket.bench import wrk
 from rocket.bench.load import LoadSpec, run_load
 from rocket.bench.measure import Cost
 
+DISTURBED = 0.25  # of a CPU, taken by other programs
+RETAKES = 2
+
 
 @dataclass
 class Sample:
@@ -25,7 +28,20 @@ class Sample:
 
 
 def take(spec: LoadSpec, pid: int, *, by_wrk: bool = False) -> Sample:
-    """Make the load and measure the server *pid* meanwhile. Raises LoadError."""
+    """Make the load and measure the server *pid* meanwhile. Raises LoadError.
+
+    Where another program took a quarter of a CPU meanwhile it is done again, at most twice, and the sample that was
+    disturbed least is returned.
+    """
+    best = _take_once(spec, pid, by_wrk)
+    for _ in range(RETAKES):
+        if not best.other_cpu > DISTURBED:  # nan: nobody knows
+            break
+        best = min(best, _take_once(spec, pid, by_wrk), key=lambda sample: sample.other_cpu)
+    return best
+
+
+def _take_once(spec: LoadSpec, pid: int, by_wrk: bool) -> Sample:
     cost = Cost(pid)
     if by_wrk:
         found = wrk.run_wrk(spec, cost.begin, cost.end)
