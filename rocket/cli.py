@@ -1,4 +1,6 @@
-"""The command line: `rocket serve`, `monitors`, `options`, `config` and `simulate`. The only import of click.
+"""The command line: `rocket serve`, `monitors`, `options`, `config` and `simulate`, and what is in rocket/commands/.
+
+click is imported here and there only.
 
 Exit codes: 0 stopped, 1 an address cannot be listened on, 2 a wrong option, 4 the application cannot be imported.
 What a command needs is imported when it runs, so that `rocket --help` is quick.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rocket.bench import wrk
@@ -27,21 +28,8 @@ class Sample:
     seconds: float = 0.0
 
 
-def take(spec: LoadSpec, pid: int, *, by_wrk: bool = False) -> Sample:
-    """Make the load and measure the server *pid* meanwhile. Raises LoadError.
-
-    Where another program took a quarter of a CPU meanwhile it is done again, at most twice, and the sample that was
-    disturbed least is returned.
-    """
-    best = _take_once(spec, pid, by_wrk)
-    for _ in range(RETAKES):
-        if not best.other_cpu > DISTURBED:  # nan: nobody knows
-            break
-        best = min(best, _take_once(spec, pid, by_wrk), key=lambda sample: sample.other_cpu)
-    return best
-
-
-def _take_once(spec: LoadSpec, pid: int, by_wrk: bool) -> Sample:
+def take_once(spec: LoadSpec, pid: int, by_wrk: bool = False) -> Sample:
+    """Make the load and measure the server *pid* meanwhile. Raises LoadError."""
     cost = Cost(pid)
     if by_wrk:
         found = wrk.run_wrk(spec, cost.begin, cost.end)
@@ -61,6 +49,22 @@ def _take_once(spec: LoadSpec, pid: int, by_wrk: bool) -> Sample:
         bytes_received=result.bytes_received,
         seconds=result.seconds,
     )
+
+
+def take(
+    spec: LoadSpec, pid: int, *, by_wrk: bool = False, once: Callable[[LoadSpec, int, bool], Sample] = take_once
+) -> Sample:
+    """Make the load and measure the server *pid* meanwhile. Raises LoadError.
+
+    Where another program took a quarter of a CPU meanwhile it is done again, at most twice, and the sample that was
+    disturbed least is returned.
+    """
+    best = once(spec, pid, by_wrk)
+    for _ in range(RETAKES):
+        if not best.other_cpu > DISTURBED:  # nan: nobody knows
+            break
+        best = min(best, once(spec, pid, by_wrk), key=lambda sample: sample.other_cpu)
+    return best
 
 
 def collect(into: dict[str, list[object]], sample: Sample) -> None:

@@ -16,6 +16,7 @@ from rocket.bench.crowd import Crowd
 from rocket.bench.limits import SPARE, raise_open_files, room
 from rocket.bench.load import LoadError, LoadSpec, environment, run_load
 from rocket.bench.processes import Served, ServerFailed, free_port, rocket_command
+from rocket.bench.sample import Sample, take
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,22 @@ def test_system_calls_are_counted(served, tool):
     assert 2 <= calls.total / (found.requests + 4) < 8  # a recv, a send and a share of a poll
     if tool == "strace":
         assert calls.names["sendto"] >= found.requests
+
+
+@pytest.mark.parametrize(
+    ("others", "taken", "kept"),
+    [([0.1], 1, 0.1), ([0.9, 0.1], 2, 0.1), ([0.5, 0.9, 0.7], 3, 0.5), ([float("nan")], 1, None)],
+    ids=["quiet", "disturbed once", "always disturbed", "nobody knows"],
+)
+def test_sample_that_others_disturbed_is_taken_again(others, taken, kept):
+    left = list(others)
+
+    def once(_spec, _pid, _by_wrk):
+        return Sample(1.0, 0.1, 0.2, 1e-5, {}, 0.5, left.pop(0))
+
+    found = take(LoadSpec(port=1), 1, once=once)
+    assert len(others) - len(left) == taken
+    assert kept is None or found.other_cpu == kept
 
 
 def test_machine_is_described():
