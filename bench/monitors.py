@@ -18,4 +18,5 @@ if __name__ == "__main__":
     try:
         monitors(prog_name="rocket bench monitors")
     except RocketError as exc:
-        sys.exit(f"Error: {exc}")
+        print(f"Error: {exc}", file=sys.stderr)
+        sys.exit(2)  # as `rocket` does for a wrong option
