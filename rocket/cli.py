@@ -1,4 +1,6 @@
-"""The command line: `rocket serve`, `files`, `monitors`, `options`, `config` and `simulate`. The only import of click.
+"""The command line: `rocket serve`, `files`, `monitors`, `options`, `config`, `simulate`, and what is in rocket/commands/.
+
+click is imported here and there only.
 
 Exit codes: 0 stopped, 1 an address cannot be listened on, 2 a wrong option, 4 the application cannot be imported.
 What a command needs is imported when it runs, so that `rocket --help` is quick.
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import click
 
+from rocket.commands.bench import bench
 from rocket.config import OPTIONS, Config
 from rocket.config import Option as Declared
 from rocket.errors import BindError, ConfigError, MonitorUnavailable
@@ -501,6 +504,9 @@ def _logging_to_stderr(level: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
+
+
+main.add_command(bench)
 
 
 @main.command()
