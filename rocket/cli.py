@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import click
 
+from rocket.commands import Tools, check
 from rocket.config import OPTIONS, Config
 from rocket.config import Option as Declared
 from rocket.errors import BindError, ConfigError, MonitorUnavailable
@@ -533,6 +534,10 @@ def simulate(
             except (ImportError, OSError) as exc:
                 raise click.ClickException(f"cannot draw: {exc}") from exc
             click.echo(f"drawn to {path}")
+
+
+_TOOLS = Tools(configured, Configured, _load_config, load_application)
+main.add_command(check.make(_TOOLS))
 
 
 def _groups() -> dict[str, list[Declared]]:

@@ -33,6 +33,7 @@ class Groups(NamedTuple):
 
     cpu: list[str]
     memory: list[str]
+    pids: list[str]
 
 
 class Sampler:
@@ -40,7 +41,7 @@ class Sampler:
 
     def __init__(self, read: Optional[Read] = None) -> None:
         self._read = read or read_file
-        self._groups = Groups([], [])
+        self._groups = Groups([], [], [])
         self._cpus = 1.0
         self._limited = False  # whether a cgroup has a quota
         self._cpus_at = -CPUS_AGE  # monotonic s
@@ -149,6 +150,7 @@ def find_groups(cgroup: str, mountinfo: str) -> Groups:
                 ours[controller] = fields[2]
     cpu: list[str] = []
     memory: list[str] = []
+    pids: list[str] = []
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         mount, kind = left.split(), right.split()
@@ -159,12 +161,13 @@ def find_groups(cgroup: str, mountinfo: str) -> Groups:
             folders = _lineage(point, root, ours[""])
             cpu += folders
             memory += folders
+            pids += folders
         elif kind[0] == "cgroup":
             options = kind[-1].split(",")
-            for controller, found in (("cpu", cpu), ("memory", memory)):
+            for controller, found in (("cpu", cpu), ("memory", memory), ("pids", pids)):
                 if controller in options and controller in ours:
                     found += _lineage(point, root, ours[controller])
-    return Groups(cpu, memory)
+    return Groups(cpu, memory, pids)
 
 
 def _lineage(point: str, root: str, path: str) -> list[str]:
