@@ -1,0 +1,220 @@
+"""The load generator, against Rocket and against servers that misbehave."""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from rocket import Server
+from rocket.bench.load import Load, LoadError, LoadResult, LoadSpec, environment, run_load
+from rocket.errors import ConfigError
+
+SHORT = {"seconds": 0.3, "warmup": 0.0}
+
+
+def hello(environ, start_response):
+    body = environ["wsgi.input"].read() or b"Hello, World!"
+    if environ["PATH_INFO"] == "/broken":
+        raise ValueError("broken")
+    start_response("200 OK", [("Content-Length", str(len(body)))] if environ["PATH_INFO"] != "/chunked" else [])
+    return [body, b""]
+
+
+@pytest.fixture(scope="module")
+def port():
+    with Server(hello, bind="127.0.0.1:0", max_threads=2) as server:
+        yield server.addresses[0][1]
+
+
+@contextmanager
+def answering(serve):
+    """Call *serve* with each connection, in a thread for all; yield the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = threading.Event()
+
+        def run():
+            while True:
+                connection, _ = listener.accept()
+                if done.is_set():
+                    connection.close()
+                    return
+                with connection:
+                    serve(connection)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        where = listener.getsockname()
+        try:
+            yield where[1]
+        finally:
+            done.set()
+            socket.create_connection(where).close()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"connections": 1},
+        {"keep_alive": False},
+        {"rate": 200.0},
+        {"rate": 200.0, "keep_alive": False},
+        {"method": "HEAD"},
+        {"paths": ("/", "/chunked")},
+        {"method": "POST", "body_size": 1_000_000, "connections": 2},
+        {"host": "localhost"},
+    ],
+    ids=str,
+)
+def test_every_answer_is_counted_once_and_none_is_an_error(port, how):
+    found = run_load(LoadSpec(**{"port": port, "connections": 4, **SHORT, **how}))
+    assert found.errors == {}
+    assert found.requests == len(found.latencies) > 0
+    assert 0 < found.quantile(0.5) <= found.quantile(0.99) <= found.quantile(1)
+
+
+def test_open_loop_sends_what_is_due(port):
+    found = run_load(LoadSpec(port=port, connections=8, rate=400.0, seconds=0.5, warmup=0.1))
+    assert found.requests + found.unsent == pytest.approx(200, abs=10)
+
+
+def test_open_loop_counts_from_when_a_request_was_due():
+    def wait_and_answer(connection):
+        while connection.recv(65536):
+            select.select([], [], [], 0.05)  # s: 20 requests/s at most, and 200 are due
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with answering(wait_and_answer) as port:
+        open_loop = run_load(LoadSpec(port=port, connections=1, rate=200.0, seconds=1.0, warmup=0.0))
+        closed_loop = run_load(LoadSpec(port=port, connections=1, seconds=0.3, warmup=0.0))
+    assert open_loop.unsent > 100
+    assert open_loop.quantile(1.0) > 3 * closed_loop.quantile(0.5)
+
+
+def test_errors_are_counted_by_kind(port):
+    found = run_load(LoadSpec(port=port, paths=("/", "/broken"), connections=2, **SHORT))
+    assert set(found.errors) == {"status 500"}
+    assert found.failed > 0
+    assert found.requests > 0
+
+
+@pytest.mark.parametrize(
+    ("serve", "kind"),
+    [
+        (lambda connection: connection.recv(1000), "closed"),
+        (lambda connection: connection.recv(1), "reset"),
+        (lambda connection: (connection.recv(1000), connection.sendall(b"220 smtp ready\r\n")), "unreadable"),
+        (lambda connection: connection.recv(1000) and connection.recv(1000), "timeout"),
+    ],
+    ids=["closed", "reset", "unreadable", "timeout"],
+)
+def test_server_that_misbehaves_is_an_error_and_no_answer(serve, kind):
+    with answering(serve) as port:
+        found = run_load(LoadSpec(port=port, connections=1, request_timeout=0.1, **SHORT))
+    assert found.requests == 0
+    assert found.errors[kind] > 0
+
+
+def test_server_that_ends_meanwhile_gives_connect_errors():
+    def end(connection):
+        connection.recv(1000)
+        listener.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=lambda: end(listener.accept()[0]))
+    thread.start()
+    found = run_load(LoadSpec(port=listener.getsockname()[1], connections=1, **SHORT))
+    thread.join()
+    assert found.errors["connect"] > 0
+
+
+def test_nobody_there_is_said():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        with pytest.raises(LoadError, match=r"cannot connect to 127\.0\.0\.1:\d+ \(connection 1 of 64\)"):
+            run_load(LoadSpec(port=sock.getsockname()[1]))
+
+
+def test_callbacks_come_before_and_after_what_counts(port):
+    seen = []
+    run_load(LoadSpec(port=port, **SHORT), on_begin=lambda: seen.append("begin"), on_end=lambda: seen.append("end"))
+    assert seen == ["begin", "end"]
+
+
+def test_result_survives_json(port):
+    found = run_load(LoadSpec(port=port, **SHORT))
+    again = LoadResult.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again.as_dict() == found.as_dict()
+    assert again.quantile(0.99) == found.quantile(0.99)
+
+
+def test_stopped_load_is_gone(port):
+    with Load(LoadSpec(port=port, seconds=600.0)) as load:
+        load.wait_until("begin")
+        pid = load.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_load_ends_when_its_parent_does():
+    code = (
+        "import sys; from rocket.bench.load import Load, LoadSpec\n"
+        "load = Load(LoadSpec(port=int(sys.argv[1]), connections=1, seconds=600.0)); sys.stdin.read()"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        command = [sys.executable, "-c", code, str(listener.getsockname()[1])]
+        parent = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment())
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(20)
+            assert connection.recv(1000)
+            parent.kill()
+            parent.communicate()
+            assert connection.recv(1000) == b""  # the generator is gone
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"port": 0}, "port 0"),
+        ({"connections": 0}, "connections"),
+        ({"seconds": 0}, "seconds"),
+        ({"rate": -1.0}, "rate"),
+        ({"warmup": -1}, "warmup"),
+        ({"paths": ()}, "paths"),
+    ],
+    ids=str,
+)
+def test_load_that_cannot_be_is_refused(wrong, word):
+    with pytest.raises(ConfigError, match=word):
+        LoadSpec(**{"port": 80, **wrong})
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"port": "x"}', '{"port": 80, "speed": 3}', "{}"])
+def test_text_that_is_no_load_is_refused_on_the_command_line(text):
+    done = subprocess.run(
+        [sys.executable, "-m", "rocket.bench.load", text],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_by_hand_it_prints_json(port):
+    text = json.dumps({"port": port, **SHORT, "headers": [["X-A", "b"]], "paths": ["/a"]})
+    done = subprocess.run(
+        [sys.executable, "-m", "rocket.bench.load", text], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert json.loads(done.stdout)["p99"] > 0
