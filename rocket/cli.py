@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import click
 
-from rocket.commands import Tools, check
+from rocket.commands import Tools, check, tune
 from rocket.config import OPTIONS, Config
 from rocket.config import Option as Declared
 from rocket.errors import BindError, ConfigError, MonitorUnavailable
@@ -538,6 +538,8 @@ def simulate(
 
 _TOOLS = Tools(configured, Configured, _load_config, load_application)
 main.add_command(check.make(_TOOLS))
+main.add_command(tune.make(_TOOLS))
+main.add_command(tune.make_target(_TOOLS))
 
 
 def _groups() -> dict[str, list[Declared]]:

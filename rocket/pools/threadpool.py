@@ -203,6 +203,18 @@ class ThreadPool:
         """How many turns were finished: the guard's sign of life."""
         return sum(slot.finished for slot in self._slots)
 
+    def cpu_seconds(self) -> Optional[float]:
+        """Return the seconds of CPU that all workers have used so far; None if the host has no CPU clocks of threads.
+
+        Any thread.
+        """
+        with self._lock:
+            slots, used = self._slots, self._past_cpu
+        for slot in slots:
+            slot.look_at_cpu()
+            used += slot.cpu
+        return used if HAS_CPU_CLOCKS else None
+
     # ------------------------------------------------------------------ the controller's thread
 
     def cpu_times(self, since: float) -> Optional[tuple[float, float]]:
