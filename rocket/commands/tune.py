@@ -173,7 +173,7 @@ def _session(
         target.wait()
         port = target.start({**untuned(config), **now.options()})
         notes = _probe(port, requests)
-        outcome = Outcome(now, surroundings(target.figures(), target.monitor), clients, idle=idle, notes=notes)
+        outcome = Outcome(now, surroundings(target.server), clients, idle=idle, notes=notes)
         driver = Driver(target, requests, untuned(config), idle)
     except TargetFailed as exc:
         click.echo(target.output(), err=True, nl=False)

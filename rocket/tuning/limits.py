@@ -58,7 +58,7 @@ def diagnose(sweep: Sequence[Sample], where: Surroundings) -> Limit:
     cores = 1.0 if where.gil and top.worker_cpu <= NATIVE else where.cpus
     share = top.worker_cpu / cores
     used = f"at {top.rate:,.0f} requests/s the workers use {top.worker_cpu:.2f} cores"
-    rest = "" if top.idle_cpu is None else f", while {top.idle_cpu:.1f} of {where.cpus:g} are idle"
+    rest = "" if top.idle_cpu is None else f"; {top.idle_cpu:.1f} of the host's {where.cpus:g} were idle"
     each = f"a request takes {ms(alone)}, {ms(top.cpu_per_request)} of it CPU"
 
     def found(kind: str, *evidence: str) -> Limit:

@@ -28,9 +28,8 @@ def draw(outcome: Outcome, path: Path, title: str) -> None:
     shown = [rates, tails]
     bend, limit = outcome.knee, outcome.limit
     if bend is not None and samples:
-        shown.append(
-            left.axvline(bend.connections, color=GREY, linestyle=":", label=f"knee: {bend.connections} clients")
-        )
+        knee_label = f"knee: {bend.connections} client{'' if bend.connections == 1 else 's'}"
+        shown.append(left.axvline(bend.connections, color=GREY, linestyle=":", label=knee_label))
     left.set_xscale("log", base=2)
     left.set_xticks(clients)
     left.xaxis.set_minor_locator(NullLocator())
@@ -43,6 +42,6 @@ def draw(outcome: Outcome, path: Path, title: str) -> None:
     right.set_ylabel("p99 latency, ms", color=ORANGE)
     left.grid(visible=True, color="#dddddd", linewidth=0.6)
     left.set_title(title + (f"\nlimit: {limit.name}" if limit is not None else ""), fontsize=11)
-    left.legend(handles=shown, loc="upper left", fontsize=9)
+    left.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=3, frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(path)

@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from statistics import median
 from typing import Any, Optional
 
 from rocket.config import OPTIONS, Config
@@ -85,9 +84,10 @@ def _threads_reason(outcome: Outcome, limit: Optional[Limit], measured: str) -> 
             "there (they still serve what does not need it); enlarge that pool or lock first"
         )
     elif limit.kind == GIL:
-        why = f"about {threads} threads fill the one core that the GIL leaves; more bring nothing, further processes would"
+        many = "1 thread fills" if threads == 1 else f"about {threads} threads fill"
+        why = f"{many} the one core that the GIL leaves; more bring nothing, further processes would"
     else:
-        why = f"the limit is {limit.name}; about {threads} threads reach it"
+        why = f"the limit is {limit.name}, which {threads} threads reach"
     return f"{why}. {measured[0].upper()}{measured[1:]}"
 
 
@@ -211,7 +211,7 @@ def conclusion(outcome: Outcome) -> list[str]:
     lines = [f"The limit is {limit.name}:"]
     lines += [f"  * {sentence}" for sentence in limit.evidence]
     lines.append(
-        f"The knee is at {bend.connections} clients: {bend.rate:,.0f} requests/s with a p99 of {ms(bend.p99)}. "
+        f"The knee is at {_clients(bend.connections)}: {bend.rate:,.0f} requests/s with a p99 of {ms(bend.p99)}. "
         "Below it more clients bring throughput, above it mostly latency."
     )
     return lines
@@ -281,7 +281,5 @@ def untuned(config: Config) -> dict[str, Any]:
     }
 
 
-def middle(samples: Sequence[Sample]) -> Sample:
-    """Return the round of the median throughput."""
-    wanted = median(sample.rate for sample in samples)
-    return min(samples, key=lambda sample: abs(sample.rate - wanted))
+def _clients(number: int) -> str:
+    return f"{number} client{'' if number == 1 else 's'}"

@@ -73,6 +73,12 @@ class Sample:
     def failed(self) -> int:
         return sum(self.errors.values())
 
+    def others(self, cpus: float) -> Optional[float]:
+        """Return the cores that neither the server nor the load has used, of *cpus*; None if it cannot be known."""
+        if self.idle_cpu is None:
+            return None
+        return max(0.0, cpus - self.idle_cpu - self.process_cpu - self.generator_cpu)
+
     @property
     def cpu_per_request(self) -> float:
         """Seconds of CPU that a request takes of the workers."""

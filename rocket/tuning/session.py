@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Callable, Optional, Protocol
 
 from rocket.tuning import knee as knees
@@ -13,12 +14,13 @@ from rocket.tuning.limits import MEMORY_LEFT, Limit, diagnose, memory_per_thread
 from rocket.tuning.samples import ADAPTIVE, Sample, Setting, Surroundings
 from rocket.tuning.verdict import ROUNDS, Verdict, decide, rate, undecided
 
-SWEEP, COMPARE = 0.35, 0.85  # of the budget are spent when these are done
+SWEEP, COMPARE, AGAIN = 0.35, 0.85, 0.93  # of the budget are spent when these are done
 SHORTEST, LONGEST = 0.4, 3.0  # s of a measurement
 OVERHEAD = 0.8  # s: warm-up, and the start of the generator, until it is known how long they take here
 MOST_ROUNDS = 9
 RATES = (0.5, 0.75, 0.9)  # of what the choice can do
-FEW = 20  # requests, of which a measurement says little
+NEIGHBOURS = 0.2  # of the host's CPUs: others that use more spoil the figures
+FEW = 10  # requests, of which a measurement says little
 
 
 class Measure(Protocol):
@@ -128,23 +130,29 @@ class Session:
         threads = needed(limit, bend.connections, outcome.clients)
         settings = candidates(outcome.now, threads, at_most=outcome.most_threads)
         if outcome.idle:
-            settings += [replace(outcome.now, monitor=name) for name in ("auto", "poll") if name != outcome.now.monitor]
+            others = [name for name in ("auto", "poll") if name != outcome.now.monitor]
+            settings[1:1] = [replace(outcome.now, monitor=name) for name in others]
         while len(settings) > 2 and (self._share(COMPARE, ROUNDS * len(settings)) or 0.0) <= SHORTEST:
             dropped = settings.pop()
             outcome.notes.append(f"not compared, for want of time: {dropped}")
         self._tell(f"comparison with {outcome.clients} clients: {', '.join(map(str, settings))}")
         turn = 0
-        while turn < MOST_ROUNDS and (turn < ROUNDS or undecided(outcome.rounds, outcome.now)):
+        while turn < ROUNDS or self._again(turn):
             order = settings[turn % len(settings) :] + settings[: turn % len(settings)]
             for done, setting in enumerate(order):
                 left = max(1, ROUNDS - turn) * len(settings) - done
-                seconds = self._share(COMPARE if turn < ROUNDS else 1.0, left)
+                seconds = self._share(COMPARE if turn < ROUNDS else AGAIN, left)
                 if seconds is None:
                     return
                 sample = self._timed(setting, outcome.clients, seconds)
                 outcome.rounds.setdefault(setting, []).append(sample)
                 self._tell(f"  round {turn + 1}, {setting}: {_line(sample)}")
             turn += 1
+
+    def _again(self, turn: int) -> bool:
+        """Whether another round may decide what could not be told yet."""
+        spent = self._clock() - self._began
+        return turn < MOST_ROUNDS and spent < AGAIN * self._budget and undecided(self.outcome.rounds, self.outcome.now)
 
     def _raise_rates(self) -> None:
         """Requests at a constant rate, whatever the server does: what latency does below the limit."""
@@ -186,6 +194,12 @@ class Session:
         samples = [*outcome.sweep, *(sample for each in outcome.rounds.values() for sample in each), *outcome.rates]
         if any(sample.requests < FEW for sample in samples):
             outcome.notes.append(f"some measurements had fewer than {FEW} requests: a longer --budget tells more")
+        busy = [others for sample in samples for others in [sample.others(outcome.where.cpus)] if others is not None]
+        if busy and median(busy) > NEIGHBOURS * outcome.where.cpus:
+            outcome.notes.append(
+                f"other processes used {median(busy):.1f} of the host's {outcome.where.cpus:g} CPUs meanwhile: repeat it "
+                "on a quiet machine before you trust it"
+            )
         failed: dict[str, int] = {}
         for sample in samples:
             for kind, count in sample.errors.items():

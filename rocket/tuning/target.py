@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Optional
 
 from rocket.errors import RocketError
 from rocket.pools.readings import Sampler
+from rocket.pools.threadpool import gil_enabled
 from rocket.server import Server
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ NEEDS = frozenset({"rss", "mem_free"})
 
 
 def obey(app: WSGIApplication, orders: IO[str], answers: IO[str]) -> None:
-    """Do what the lines of *orders* say until they end: start OPTIONS, figures, stop."""
+    """Do what the lines of *orders* say until they end: start with options, figures, memory, stop."""
     import json
 
     hands = _Hands(app)
@@ -57,29 +58,35 @@ class _Hands:
         server = Server(self._app, **{**options, "bind": "127.0.0.1:0"})
         server.start()
         self._server = server
-        return {"port": server.addresses[0][1], "monitor": server.stats["monitor"]}
+        return {
+            "port": server.addresses[0][1],
+            "monitor": server.stats["monitor"],
+            "gil": gil_enabled(),
+            "cpus": self._sampler.cpus(time.monotonic()),
+        }
 
     def figures(self) -> dict[str, Any]:
-        """Return sums since the server's start, to be subtracted from one another, and states now."""
+        """Return sums since the server's start, to be subtracted from one another, and states now.
+
+        Nothing here asks the system: each call that does lets the GIL go, and beside threads that compute it comes back
+        late, at worst a second later.
+        """
         assert self._server is not None
-        stats = self._server.stats
-        readings = stats["readings"] or {}
-        dear = self._sampler.dear(time.monotonic(), NEEDS)
+        now, process_cpu, stats = time.monotonic(), time.process_time(), self._server.stats
         return {
-            "now": time.monotonic(),
-            "process_cpu": time.process_time(),
+            "now": now,
+            "process_cpu": process_cpu,
             "worker_cpu": stats["cpu_seconds"],
             "busy_seconds": stats["busy_seconds"],
             "turn_seconds": stats["turn_seconds"],
             "turns": stats["turns"],
             "threads": stats["threads"],
-            "goal": stats["goal"],
-            "rss": dear.get("rss"),
-            "mem_free": dear.get("mem_free"),
-            "gil": readings.get("gil", True),
-            "cpus": self._sampler.cpus(time.monotonic()),
-            "reason": stats["reason"],
         }
+
+    def memory(self) -> dict[str, Any]:
+        """Return what is resident, in bytes, and which share of the memory is free."""
+        dear = self._sampler.dear(time.monotonic(), NEEDS)
+        return {"rss": dear.get("rss"), "mem_free": dear.get("mem_free")}
 
     def stop(self) -> dict[str, Any]:
         server, self._server = self._server, None

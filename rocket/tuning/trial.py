@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Optional
@@ -55,8 +56,8 @@ class Target:
             os.close(theirs_out)
         self._from = os.fdopen(self._answers, encoding="utf-8")
         self._to = os.fdopen(self._orders, "w", encoding="utf-8")
-        self._running: Optional[tuple[dict[str, Any], int]] = None  # options, port
-        self.monitor = ""  # that the last server took
+        self._running: Optional[dict[str, Any]] = None  # the options of the server that runs
+        self.server: dict[str, Any] = {}  # what the last server said when it started: port, monitor, gil, cpus
 
     def wait(self) -> None:
         """Wait until the application is imported. Raises TargetFailed."""
@@ -64,19 +65,22 @@ class Target:
 
     def start(self, options: dict[str, Any]) -> int:
         """Serve with *options*, by a new server unless the one that runs has the same. Return the port."""
-        if self._running is not None and self._running[0] == options:
-            return self._running[1]
-        answer = self._order("start", options)
-        self._running = options, int(answer["port"])
-        self.monitor = str(answer["monitor"])
-        return self._running[1]
+        if self._running == options:
+            return int(self.server["port"])
+        self.server = self._order("start", options)
+        self._running = options
+        return int(self.server["port"])
 
     def renew(self) -> None:
         """Let the next `start` start a new server in any case: one without the threads of the last."""
         self._running = None
 
     def figures(self) -> dict[str, Any]:
+        """Return the server's sums: see `rocket.tuning.target`."""
         return self._order("figures", {})
+
+    def memory(self) -> dict[str, Any]:
+        return self._order("memory", {})
 
     def output(self) -> str:
         """Return what the application has printed."""
@@ -179,14 +183,14 @@ class Driver:
             request_timeout=requests.timeout,
         )
         looks: list[dict[str, Any]] = []
-        idle: list[Optional[float]] = []
+        idle: list[tuple[float, Optional[float]]] = []
 
         def look() -> None:
+            idle.append((time.monotonic(), idle_seconds()))
             looks.append(self._target.figures())
-            idle.append(idle_seconds())
 
         result = run_load(spec, on_begin=look, on_end=look)
-        return make_sample(setting, spec, result, looks[0], looks[1], idle_cpu=_rate_of(idle, looks))
+        return make_sample(setting, spec, result, looks[0], {**looks[1], **self._target.memory()}, idle=idle)
 
 
 def make_sample(
@@ -196,9 +200,9 @@ def make_sample(
     before: dict[str, Any],
     after: dict[str, Any],
     *,
-    idle_cpu: Optional[float],
+    idle: Sequence[tuple[float, Optional[float]]],
 ) -> Sample:
-    """Put together what the clients have seen and what the server says."""
+    """Put together what the clients have seen and what the server says; *idle* has (monotonic s, idle CPU s) twice."""
     dt = max(1e-6, after["now"] - before["now"])
     turns = after["turns"] - before["turns"]
     process = (after["process_cpu"] - before["process_cpu"]) / dt
@@ -215,7 +219,7 @@ def make_sample(
         busy=(after["busy_seconds"] - before["busy_seconds"]) / dt,
         turn=(after["turn_seconds"] - before["turn_seconds"]) / turns if turns else float("nan"),
         threads=after["threads"],
-        idle_cpu=idle_cpu,
+        idle_cpu=_rate_of(*idle),
         generator_cpu=result.generator_cpu,
         rss=after["rss"],
         mem_free=after["mem_free"],
@@ -236,11 +240,10 @@ def idle_seconds() -> Optional[float]:
         return None
 
 
-def _rate_of(sums: list[Optional[float]], looks: list[dict[str, Any]]) -> Optional[float]:
-    if sums[0] is None or sums[1] is None:
+def _rate_of(before: tuple[float, Optional[float]], after: tuple[float, Optional[float]]) -> Optional[float]:
+    if before[1] is None or after[1] is None:
         return None
-    dt = float(looks[1]["now"]) - float(looks[0]["now"])
-    return max(0.0, (sums[1] - sums[0]) / max(1e-6, dt))
+    return max(0.0, (after[1] - before[1]) / max(1e-6, after[0] - before[0]))
 
 
 class IdleCrowd:
@@ -299,8 +302,8 @@ def save_output(target: Target, folder: Path) -> None:
     (folder / "application.log").write_text(target.output(), encoding="utf-8")
 
 
-def surroundings(figures: dict[str, Any], monitor: str) -> Surroundings:
-    """Return what the application may use, from the target's figures."""
+def surroundings(server: dict[str, Any]) -> Surroundings:
+    """Return what the application may use, from what its server says."""
     memory = None
     try:
         import psutil
@@ -308,4 +311,6 @@ def surroundings(figures: dict[str, Any], monitor: str) -> Surroundings:
         memory = int(psutil.virtual_memory().total)
     except Exception:  # psutil.Error, or what a platform makes it stumble over
         pass
-    return Surroundings(cpus=float(figures["cpus"]), gil=bool(figures["gil"]), memory=memory, monitor=monitor)
+    return Surroundings(
+        cpus=float(server["cpus"]), gil=bool(server["gil"]), memory=memory, monitor=str(server["monitor"])
+    )
