@@ -197,7 +197,7 @@ class Session:
         busy = [others for sample in samples for others in [sample.others(outcome.where.cpus)] if others is not None]
         if busy and median(busy) > NEIGHBOURS * outcome.where.cpus:
             outcome.notes.append(
-                f"other processes used {median(busy):.1f} of the host's {outcome.where.cpus:g} CPUs meanwhile: repeat it "
+                f"others used {median(busy):.1f} of the host's {outcome.where.cpus:g} CPUs meanwhile: repeat it "
                 "on a quiet machine before you trust it"
             )
         failed: dict[str, int] = {}
