@@ -30,14 +30,14 @@ def parse(urls: Sequence[str], method: Optional[str], data: str, headers: Sequen
 
 def _path(url: str) -> str:
     """Return the path and query of *url*, which may be a path, or a whole URL of this host."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as exc:
+        raise ConfigError(f"--url: {url!r} is no URL: {exc}") from exc
     if parts.scheme or parts.netloc:
         if parts.scheme != "http":
             raise ConfigError(f"--url: {url!r} is neither a path, such as /a?b=c, nor an http URL")
-        try:
-            host = parts.hostname or ""
-        except ValueError:
-            host = ""
         if not _is_loopback(host):
             raise ConfigError(
                 f"--url: {url!r} is another host: only the application that is started here is driven, on loopback. "
