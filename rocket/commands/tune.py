@@ -218,7 +218,7 @@ def _print(outcome: Outcome, config: Config) -> None:
         return
     tables = [("Rising concurrency, a thread for each client", report.sweep_table(outcome))]
     if outcome.rounds:
-        tables.append((f"Settings, {outcome.clients} clients, interleaved rounds", report.rounds_table(outcome)))
+        tables.append((f"Settings, {outcome.load} clients, interleaved rounds", report.rounds_table(outcome)))
     if outcome.rates:
         tables.append((f"Rising rate, {outcome.verdict.choice}", report.rates_table(outcome)))
     for title, (head, rows) in tables:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from rocket.tuning.knee import at_a_time, plateau, service_time
-from rocket.tuning.samples import Sample, Surroundings
+from rocket.tuning.samples import Sample, Surroundings, ms
 
 GENERATOR, GIL, CPU, WAITING, OWN, MEMORY, UNKNOWN = (
     "generator", "gil", "cpu", "waiting", "own", "memory", "unknown",
@@ -57,7 +57,8 @@ def diagnose(sweep: Sequence[Sample], where: Surroundings) -> Limit:
     alone = service_time(sweep)
     cores = 1.0 if where.gil and top.worker_cpu <= NATIVE else where.cpus
     share = top.worker_cpu / cores
-    used = f"at {top.rate:,.0f} requests/s the workers use {top.worker_cpu:.2f} cores"
+    could = "1 core" if cores == 1 else f"{cores:g} cores"
+    used = f"at {top.rate:,.0f} requests/s the workers use {top.worker_cpu:.2f}"
     rest = "" if top.idle_cpu is None else f"; {top.idle_cpu:.1f} of the host's {where.cpus:g} were idle"
     each = f"a request takes {ms(alone)}, {ms(top.cpu_per_request)} of it CPU"
 
@@ -76,18 +77,18 @@ def diagnose(sweep: Sequence[Sample], where: Surroundings) -> Limit:
         if cores == 1.0 and where.gil and where.cpus > 1:
             return found(
                 GIL,
-                f"{used} of the one core that a process with a GIL can use{rest}",
+                f"{used} of the 1 core that a process with a GIL can use{rest}",
                 each,
                 "threads cannot change that; further processes would",
             )
-        return found(CPU, f"{used} of {cores:g}", each)
+        return found(CPU, f"{used} of {could}", each)
     short = _memory_is_short(sweep)
     if short:
         return found(MEMORY, short)
     if share >= SQUEEZED and top.idle_cpu is not None and top.idle_cpu < CPU_LEFT * where.cpus:
         return found(
             CPU,
-            f"{used} of {cores:g}, and only {top.idle_cpu:.2f} of the host's {where.cpus:g} are idle: others take the "
+            f"{used} of {could}, and only {top.idle_cpu:.2f} of the host's {where.cpus:g} are idle: others take the "
             f"rest, the load generator {top.generator_cpu:.2f} of it",
             each,
         )
@@ -98,12 +99,12 @@ def diagnose(sweep: Sequence[Sample], where: Surroundings) -> Limit:
             f"with {most} clients and a thread for each, {count:.0f} requests are at work at a time: none waits for "
             "another",
             f"{each}; the rest it waits for something else",
-            f"{used} of {cores:g}; throughput grows with the threads",
+            f"{used} of {could}; throughput grows with the threads",
         )
     return found(
         OWN,
-        f"throughput stops at {top.rate:,.0f} requests/s, though the workers use {top.worker_cpu:.2f} of the {cores:g} "
-        "cores that they could, and there is a thread for each client",
+        f"throughput stops at {top.rate:,.0f} requests/s, though the workers use {top.worker_cpu:.2f} of the {could} "
+        "that they could, and there is a thread for each client",
         f"{each}; by Little's law {top.rate:,.0f}/s x {ms(alone)} are about {count:.0f} at a time",
     )
 
@@ -128,9 +129,3 @@ def memory_per_thread(sweep: Sequence[Sample]) -> Optional[float]:
     assert few.rss is not None
     assert many.rss is not None
     return max(0.0, (many.rss - few.rss) / (many.threads - few.threads))
-
-
-def ms(seconds: float) -> str:
-    """Return *seconds* in milliseconds, with about three digits."""
-    value = seconds * 1e3
-    return f"{value:.3g} ms" if value < 100 else f"{value:,.0f} ms"

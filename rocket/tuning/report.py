@@ -10,8 +10,8 @@ from typing import Any, Optional
 
 from rocket.config import OPTIONS, Config
 from rocket.tuning.candidates import needed
-from rocket.tuning.limits import GIL, OWN, WAITING, Limit, ms
-from rocket.tuning.samples import Sample, Setting
+from rocket.tuning.limits import GIL, OWN, WAITING, Limit
+from rocket.tuning.samples import Sample, Setting, ms
 from rocket.tuning.session import Outcome
 from rocket.tuning.verdict import Verdict, p99, rate, spread
 
@@ -75,14 +75,16 @@ def _threads_reason(outcome: Outcome, limit: Optional[Limit], measured: str) -> 
     if limit is None:
         return measured
     bend = outcome.knee
-    threads = needed(limit, bend.connections if bend else 1, outcome.clients)
+    threads = needed(limit, bend.connections if bend else 1, outcome.load)
     if limit.kind == WAITING:
-        why = f"requests wait, so {outcome.clients} clients keep {threads} threads busy; the rest is for bursts"
+        why = f"requests wait, so {outcome.load} clients keep {threads} threads busy; the rest is for bursts"
     elif limit.kind == OWN:
         why = (
-            f"the application lets about {threads} requests go on at a time, so threads beyond {threads} only wait "
-            "there (they still serve what does not need it); enlarge that pool or lock first"
+            f"the application lets about {threads} requests go on at a time, and threads beyond that only wait there: "
+            "first see whether that pool or lock can be larger"
         )
+        if outcome.verdict.choice.max_threads < outcome.now.max_threads:
+            why += "; if other URLs do not need it, name them, too (--url), before you take so few threads"
     elif limit.kind == GIL:
         many = "1 thread fills" if threads == 1 else f"about {threads} threads fill"
         why = f"{many} the one core that the GIL leaves; more bring nothing, further processes would"
@@ -113,7 +115,7 @@ def _queue(outcome: Outcome, config: Config) -> Optional[tuple[str, object, str]
     served = rate(samples) * config.queue_timeout
     if served >= config.max_queue:
         return None
-    length = max(outcome.clients, 8 * math.floor(served / 8))
+    length = max(outcome.load, 8 * math.floor(served / 8))
     if length >= config.max_queue:
         return None
     return (

@@ -93,3 +93,9 @@ class Surroundings:
     gil: bool
     memory: Optional[int] = None  # bytes
     monitor: str = "epoll"  # that `auto` takes
+
+
+def ms(seconds: float) -> str:
+    """Return *seconds* in milliseconds, with about three digits."""
+    value = seconds * 1e3
+    return f"{value:.3g} ms" if value < 100 else f"{value:,.0f} ms"

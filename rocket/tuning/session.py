@@ -11,7 +11,7 @@ from typing import Callable, Optional, Protocol
 from rocket.tuning import knee as knees
 from rocket.tuning.candidates import candidates, needed
 from rocket.tuning.limits import MEMORY_LEFT, Limit, diagnose, memory_per_thread
-from rocket.tuning.samples import ADAPTIVE, Sample, Setting, Surroundings
+from rocket.tuning.samples import ADAPTIVE, Sample, Setting, Surroundings, ms
 from rocket.tuning.verdict import ROUNDS, Verdict, decide, rate, undecided
 
 SWEEP, COMPARE, AGAIN = 0.35, 0.85, 0.93  # of the budget are spent when these are done
@@ -52,6 +52,11 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     complete: bool = False
     seconds: float = 0.0  # that it took
+
+    @property
+    def load(self) -> int:
+        """The clients to compare with: as many as were asked for, or as the application could bear."""
+        return max((s.connections for s in self.sweep if s.failed <= s.requests), default=self.clients)
 
     @property
     def knee(self) -> Optional[Sample]:
@@ -119,6 +124,9 @@ class Session:
                     f"the sweep ended at {clients} clients: {sample.mem_free:.0%} of the memory is free"
                 )
                 break
+            if sample.failed > sample.requests:
+                outcome.notes.append(f"the sweep ended at {clients} clients: most requests failed")
+                break
 
     def _compare(self) -> None:
         """The settings that may be best, in turn, so that what disturbs one disturbs all."""
@@ -127,7 +135,7 @@ class Session:
         assert limit is not None
         assert bend is not None
         outcome.most_threads = affordable(outcome.sweep, outcome.where)
-        threads = needed(limit, bend.connections, outcome.clients)
+        threads = needed(limit, bend.connections, outcome.load)
         settings = candidates(outcome.now, threads, at_most=outcome.most_threads)
         if outcome.idle:
             others = [name for name in ("auto", "poll") if name != outcome.now.monitor]
@@ -135,7 +143,7 @@ class Session:
         while len(settings) > 2 and (self._share(COMPARE, ROUNDS * len(settings)) or 0.0) <= SHORTEST:
             dropped = settings.pop()
             outcome.notes.append(f"not compared, for want of time: {dropped}")
-        self._tell(f"comparison with {outcome.clients} clients: {', '.join(map(str, settings))}")
+        self._tell(f"comparison with {outcome.load} clients: {', '.join(map(str, settings))}")
         turn = 0
         while turn < ROUNDS or self._again(turn):
             order = settings[turn % len(settings) :] + settings[: turn % len(settings)]
@@ -144,7 +152,7 @@ class Session:
                 seconds = self._share(COMPARE if turn < ROUNDS else AGAIN, left)
                 if seconds is None:
                     return
-                sample = self._timed(setting, outcome.clients, seconds)
+                sample = self._timed(setting, outcome.load, seconds)
                 outcome.rounds.setdefault(setting, []).append(sample)
                 self._tell(f"  round {turn + 1}, {setting}: {_line(sample)}")
             turn += 1
@@ -166,7 +174,7 @@ class Session:
             seconds = self._share(1.0, len(RATES) - done)
             if seconds is None or not most:
                 return
-            sample = self._timed(choice, outcome.clients, seconds, most * share, afresh=done == 0)
+            sample = self._timed(choice, outcome.load, seconds, most * share, afresh=done == 0)
             outcome.rates.append(sample)
             self._tell(f"  {most * share:,.0f} requests/s: {_line(sample)}")
 
@@ -220,7 +228,7 @@ def affordable(sweep: Sequence[Sample], where: Surroundings) -> int:
 
 def _line(sample: Sample) -> str:
     return (
-        f"{sample.rate:,.0f} requests/s, p99 {sample.p99 * 1e3:.3g} ms, workers' CPU {sample.worker_cpu:.2f}"
+        f"{sample.rate:,.0f} requests/s, p99 {ms(sample.p99)}, workers' CPU {sample.worker_cpu:.2f}"
         + (f", {sample.failed:,} failed" if sample.failed else "")
         + (f", {sample.unsent:,} not sent in time" if sample.unsent else "")
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Optional
 
-from rocket.tuning.samples import ADAPTIVE, Sample, Setting
+from rocket.tuning.samples import ADAPTIVE, Sample, Setting, ms
 
 LEAST = 0.03  # of the throughput: less is noise, whatever the rounds say
 LATENCY = 0.75  # of the other's p99: less is better beyond doubt
@@ -75,9 +75,7 @@ def decide(rounds: Rounds, now: Setting) -> Verdict:
     prompt = [setting for setting, samples in tried.items() if setting != now and prompter(samples, ours)]
     if prompt:
         choice = min(prompt, key=lambda setting: p99(tried[setting]))
-        return Verdict(
-            choice, True, f"p99 {p99(tried[choice]) * 1e3:.3g} ms, not {p99(ours) * 1e3:.3g} ms as with {now}", noise
-        )
+        return Verdict(choice, True, f"a p99 of {ms(p99(tried[choice]))}, not {ms(p99(ours))} as with {now}", noise)
     return Verdict(now, False, _no_gain(tried, now), noise)
 
 

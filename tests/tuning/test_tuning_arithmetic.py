@@ -71,7 +71,7 @@ def test_the_evidence_has_the_figures():
     assert "throughput stops at 200 requests/s" in own.evidence[0]
     assert "about 4 at a time" in own.evidence[1]
     gil = diagnose(Model(**COMPUTES, noise=(1.0,)).sweep(), Model().where)
-    assert "at 200 requests/s the workers use 1.00 cores of the one core" in gil.evidence[0]
+    assert "at 200 requests/s the workers use 1.00 of the 1 core" in gil.evidence[0]
     assert "3.0 of the host's 4 were idle" in gil.evidence[0]
     assert "a request takes 5 ms, 5 ms of it CPU" in gil.evidence[1]
 
@@ -167,7 +167,7 @@ def test_the_same_throughput_with_a_much_lower_p99_is_better():
     tried = {A: rounds(100, 101, 99, p99=[0.9, 1.0, 0.8]), B: rounds(100, 99, 101, p99=[0.2, 0.3, 0.2])}
     verdict = decide(tried, A)
     assert verdict.choice == B
-    assert "p99 200 ms, not 900 ms" in verdict.reason
+    assert "a p99 of 200 ms, not 900 ms" in verdict.reason
 
 
 def test_fewer_than_three_rounds_tell_nothing():

@@ -151,6 +151,16 @@ def test_a_sweep_ends_before_the_memory_does():
     assert all(setting.max_threads <= 128 for setting in run.outcome.rounds)
 
 
+def test_more_clients_than_the_application_bears_end_the_sweep_and_are_not_compared_with():
+    model = Model(**POOLED, bears=40)
+    run = session(model)
+    run.run()
+    assert [sample.connections for sample in run.outcome.sweep] == [1, 2, 4, 8, 16, 32, 64]
+    assert {sample.connections for samples in run.outcome.rounds.values() for sample in samples} == {32}
+    assert any("the sweep ended at 64 clients: most requests failed" in note for note in run.outcome.notes)
+    assert any("timeout: 1,000,000" in note for note in run.outcome.notes)
+
+
 def test_busy_neighbours_are_told_of():
     run = session(Model(**POOLED, others=2.0))
     run.run()

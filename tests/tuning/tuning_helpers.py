@@ -24,6 +24,7 @@ class Model:
     memory: float = 0.0  # share that a thread takes
     others: float = 0.0  # cores that neighbours use
     noise: tuple = NOISE
+    bears: float = float("inf")  # clients; with more all requests fail
 
     def __post_init__(self):
         self.now = 100.0
@@ -60,6 +61,7 @@ class Model:
             rss=50 * MIB + threads * MIB,
             mem_free=0.9 - self.memory * threads,
             rate_asked=rate,
+            errors={"timeout": 10**6} if connections > self.bears else {},
         )
 
     @property
