@@ -11,7 +11,15 @@ from typing import Optional
 
 from rocket import monitors
 from rocket.monitors.select import SelectMonitor
-from rocket.pools.readings import Groups, Read, allowed_cpus, effective_cpus, find_groups, read_file
+from rocket.pools.readings import (
+    Groups,
+    Read,
+    allowed_cpus,
+    effective_cpus,
+    find_groups,
+    read_file,
+    total_memory,
+)
 from rocket.pools.threadpool import gil_enabled
 
 SYSCTLS = ("kern.ipc.soacceptqueue", "kern.somaxconn", "kern.ipc.somaxconn")  # FreeBSD; OpenBSD, NetBSD; older ones
@@ -40,7 +48,7 @@ def read_host(read: Read = read_file) -> Host:
     """Ask the system, through *read* what is a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     groups = find_groups(read("/proc/self/cgroup"), read("/proc/self/mountinfo"))
-    memory, limited = total_memory(groups, read)
+    memory, limited = total_memory(groups.memory, read)
     threads, threads_limit = startable_threads(groups, read)
     return Host(
         open_files=_limit(soft),
@@ -82,34 +90,6 @@ def _sysctl() -> str:
         if done.returncode == 0:
             return done.stdout.strip()
     return ""
-
-
-def total_memory(groups: Groups, read: Read) -> tuple[Optional[int], bool]:
-    """Return the bytes that there are for us, and whether a cgroup limits them."""
-    limits = []
-    for folder in groups.memory:
-        text = (read(f"{folder}/memory.max") or read(f"{folder}/memory.limit_in_bytes")).strip()
-        if text.isdigit() and 0 < int(text) < 1 << 60:  # version 1 says "no limit" by a very large number
-            limits.append(int(text))
-    total = None
-    for line in read("/proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            total = int(line.split()[1]) * 1024
-    if total is None:
-        total = _memory_by_psutil()
-    tightest = min(limits, default=None)
-    if tightest is not None and (total is None or tightest < total):
-        return tightest, True
-    return total, False
-
-
-def _memory_by_psutil() -> Optional[int]:
-    try:
-        import psutil
-
-        return int(psutil.virtual_memory().total)
-    except Exception:  # psutil.Error, or what a platform makes it stumble over
-        return None
 
 
 def startable_threads(groups: Groups, read: Read) -> tuple[Optional[int], str]:

@@ -198,13 +198,30 @@ def free_memory(folders: list[str], read: Read) -> Optional[float]:
     return min(shares) if shares else None
 
 
+def total_memory(folders: list[str], read: Read) -> tuple[Optional[int], bool]:
+    """Return the bytes that there are for us, and whether a cgroup in *folders* sets that limit, not the host."""
+    limits = [limit for folder in folders for limit in [_memory_limit(folder, read)] if limit is not None]
+    match = re.search(r"^MemTotal: +(\d+) kB$", read("/proc/meminfo"), re.MULTILINE)
+    total = int(match[1]) * 1024 if match else _ask_psutil(lambda psutil: psutil.virtual_memory().total)
+    tightest = min(limits, default=None)
+    if tightest is not None and (total is None or tightest < total):
+        return tightest, True
+    return None if total is None else int(total), False
+
+
+def _memory_limit(folder: str, read: Read) -> Optional[int]:
+    """Return the bytes that a cgroup may have; None: no limit. Version 1 says that by a very large number."""
+    text = (read(f"{folder}/memory.max") or read(f"{folder}/memory.limit_in_bytes")).strip()
+    return int(text) if text.isdigit() and 0 < int(text) < 1 << 60 else None
+
+
 def _free_of_limit(folder: str, read: Read) -> Optional[float]:
+    limit = _memory_limit(folder, read)
     try:
-        limit = int(read(f"{folder}/memory.max") or read(f"{folder}/memory.limit_in_bytes"))
         used = int(read(f"{folder}/memory.current") or read(f"{folder}/memory.usage_in_bytes"))
     except ValueError:
-        return None  # "max", or no such file
-    if not 0 < limit < 1 << 60:  # version 1 says "no limit" by a very large number
+        return None  # no such file
+    if limit is None:
         return None
     match = re.search(r"^(?:total_)?inactive_file (\d+)$", read(f"{folder}/memory.stat"), re.MULTILINE)
     cached = int(match[1]) if match else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,7 @@ def _queue(outcome: Outcome, config: Config) -> Optional[tuple[str, object, str]
 
 
 def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)  # a basic string is JSON's
 
 
 # --- The tables ------------------------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Optional
 
 from rocket.errors import RocketError
-from rocket.pools.readings import Sampler
+from rocket.pools.readings import Sampler, find_groups, read_file, total_memory
 from rocket.pools.threadpool import gil_enabled
 from rocket.server import Server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+GROUPS = ("/proc/self/cgroup", "/proc/self/mountinfo")
 NEEDS = frozenset({"rss", "mem_free"})
 
 
@@ -63,6 +64,7 @@ class _Hands:
             "monitor": server.stats["monitor"],
             "gil": gil_enabled(),
             "cpus": self._sampler.cpus(time.monotonic()),
+            "memory": total_memory(find_groups(*map(read_file, GROUPS)).memory, read_file)[0],
         }
 
     def figures(self) -> dict[str, Any]:

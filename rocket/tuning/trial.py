@@ -304,13 +304,6 @@ def save_output(target: Target, folder: Path) -> None:
 
 def surroundings(server: dict[str, Any]) -> Surroundings:
     """Return what the application may use, from what its server says."""
-    memory = None
-    try:
-        import psutil
-
-        memory = int(psutil.virtual_memory().total)
-    except Exception:  # psutil.Error, or what a platform makes it stumble over
-        pass
     return Surroundings(
-        cpus=float(server["cpus"]), gil=bool(server["gil"]), memory=memory, monitor=str(server["monitor"])
+        cpus=float(server["cpus"]), gil=bool(server["gil"]), memory=server["memory"], monitor=str(server["monitor"])
     )

@@ -2,15 +2,15 @@
 
 import re
 
-from rocket.checks.host import read_host, somaxconn, startable_threads, total_memory
-from rocket.pools.readings import Groups
+from rocket.checks.host import read_host, somaxconn, startable_threads
+from rocket.pools.readings import Groups, total_memory
 
 GROUP, ABOVE = "/sys/fs/cgroup/a", "/sys/fs/cgroup"
 
 
 def test_the_tightest_cgroup_limits_the_memory():
     files = {f"{GROUP}/memory.max": "max\n", f"{ABOVE}/memory.max": "1048576\n", "/proc/meminfo": "MemTotal: 4096 kB\n"}
-    groups = Groups([], [GROUP, ABOVE], [])
+    groups = [GROUP, ABOVE]
     assert total_memory(groups, lambda path: files.get(path, "")) == (1048576, True)
     files[f"{ABOVE}/memory.max"] = "max\n"
     assert total_memory(groups, lambda path: files.get(path, "")) == (4096 * 1024, False)
@@ -18,7 +18,7 @@ def test_the_tightest_cgroup_limits_the_memory():
 
 def test_version_1_says_no_limit_by_a_very_large_number():
     files = {f"{GROUP}/memory.limit_in_bytes": "9223372036854771712\n", "/proc/meminfo": "MemTotal: 4096 kB\n"}
-    assert total_memory(Groups([], [GROUP], []), lambda path: files.get(path, "")) == (4096 * 1024, False)
+    assert total_memory([GROUP], lambda path: files.get(path, "")) == (4096 * 1024, False)
 
 
 def test_pids_max_limits_the_threads():
