@@ -169,11 +169,13 @@ class Session:
         if choice not in outcome.rounds:
             return
         most = rate(outcome.rounds[choice])
-        self._tell(f"rising rate, {choice}:")
         for done, share in enumerate(RATES):
             seconds = self._share(1.0, len(RATES) - done)
             if seconds is None or not most:
+                outcome.notes.append("the budget ended before the rising rates were done")
                 return
+            if done == 0:
+                self._tell(f"rising rate, {choice}:")
             sample = self._timed(choice, outcome.load, seconds, most * share, afresh=done == 0)
             outcome.rates.append(sample)
             self._tell(f"  {most * share:,.0f} requests/s: {_line(sample)}")
