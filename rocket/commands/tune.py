@@ -243,8 +243,10 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
         click.echo(f"{title}\n{plain(head, rows)}")
         return
     console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        click.echo(f"{title}\n{plain(head, rows)}")
+    text = plain(head, rows)
+    framed = max(map(len, text.splitlines())) + len(head) + 1  # rich pads by a column more on each side, and has frames
+    if not console.is_terminal or console.width < framed:  # it would cut the cells
+        click.echo(f"{title}\n{text}")
         return
     table = Table(title=title, title_justify="left", title_style="bold")
     for i, name in enumerate(head):

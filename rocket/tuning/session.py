@@ -139,7 +139,7 @@ class Session:
         settings = candidates(outcome.now, threads, at_most=outcome.most_threads)
         if outcome.idle:
             others = [name for name in ("auto", "poll") if name != outcome.now.monitor]
-            settings[1:1] = [replace(outcome.now, monitor=name) for name in others]
+            settings[2:2] = [replace(outcome.now, monitor=name) for name in others]
         while len(settings) > 2 and (self._share(COMPARE, ROUNDS * len(settings)) or 0.0) <= SHORTEST:
             dropped = settings.pop()
             outcome.notes.append(f"not compared, for want of time: {dropped}")
