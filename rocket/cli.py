@@ -1,4 +1,4 @@
-"""The command line: `rocket serve`, `files`, `monitors`, `options`, `config`, `simulate`, and what is in rocket/commands/.
+"""The command line: `rocket serve`, `files`, `monitors`, `options`, `config`, `simulate`, and rocket/commands/.
 
 click is imported here and there only.
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import click
 
+from rocket.commands import Tools, check, tune
 from rocket.commands.bench import bench
 from rocket.config import OPTIONS, Config
 from rocket.config import Option as Declared
@@ -607,6 +608,12 @@ def simulate(
             except (ImportError, OSError) as exc:
                 raise click.ClickException(f"cannot draw: {exc}") from exc
             click.echo(f"drawn to {path}")
+
+
+_TOOLS = Tools(configured, Configured, _load_config, load_application)
+main.add_command(check.make(_TOOLS))
+main.add_command(tune.make(_TOOLS))
+main.add_command(tune.make_target(_TOOLS))
 
 
 def _groups() -> dict[str, list[Declared]]:

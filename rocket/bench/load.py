@@ -56,6 +56,7 @@ class LoadSpec:
     paths: tuple[str, ...] = ("/",)  # in turn
     headers: tuple[tuple[str, str], ...] = ()
     body_size: int = 0  # bytes
+    body: str = ""  # what is sent (in UTF-8), if anything; else *body_size* bytes
     request_timeout: float = 10.0  # seconds; then the request counts as an error, and its connection is closed
 
     def __post_init__(self) -> None:
@@ -79,11 +80,11 @@ class LoadSpec:
         fields = {"Host": f"{self.host}:{self.port}"}
         if not self.keep_alive:
             fields["Connection"] = "close"
-        if self.body_size:
-            fields["Content-Length"] = str(self.body_size)
+        body = self.body.encode() or b"x" * self.body_size
+        if body:
+            fields["Content-Length"] = str(len(body))
         fields.update(dict(self.headers))
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        body = b"x" * self.body_size
         return [f"{self.method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body for path in self.paths]
 
     @classmethod

@@ -33,6 +33,7 @@ class Groups(NamedTuple):
 
     cpu: list[str]
     memory: list[str]
+    pids: list[str]
 
 
 class Sampler:
@@ -40,7 +41,7 @@ class Sampler:
 
     def __init__(self, read: Optional[Read] = None) -> None:
         self._read = read or read_file
-        self._groups = Groups([], [])
+        self._groups = Groups([], [], [])
         self._cpus = 1.0
         self._limited = False  # whether a cgroup has a quota
         self._cpus_at = -CPUS_AGE  # monotonic s
@@ -149,6 +150,7 @@ def find_groups(cgroup: str, mountinfo: str) -> Groups:
                 ours[controller] = fields[2]
     cpu: list[str] = []
     memory: list[str] = []
+    pids: list[str] = []
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         mount, kind = left.split(), right.split()
@@ -159,12 +161,13 @@ def find_groups(cgroup: str, mountinfo: str) -> Groups:
             folders = _lineage(point, root, ours[""])
             cpu += folders
             memory += folders
+            pids += folders
         elif kind[0] == "cgroup":
             options = kind[-1].split(",")
-            for controller, found in (("cpu", cpu), ("memory", memory)):
+            for controller, found in (("cpu", cpu), ("memory", memory), ("pids", pids)):
                 if controller in options and controller in ours:
                     found += _lineage(point, root, ours[controller])
-    return Groups(cpu, memory)
+    return Groups(cpu, memory, pids)
 
 
 def _lineage(point: str, root: str, path: str) -> list[str]:
@@ -195,13 +198,30 @@ def free_memory(folders: list[str], read: Read) -> Optional[float]:
     return min(shares) if shares else None
 
 
+def total_memory(folders: list[str], read: Read) -> tuple[Optional[int], bool]:
+    """Return the bytes that there are for us, and whether a cgroup in *folders* sets that limit, not the host."""
+    limits = [limit for folder in folders for limit in [_memory_limit(folder, read)] if limit is not None]
+    match = re.search(r"^MemTotal: +(\d+) kB$", read("/proc/meminfo"), re.MULTILINE)
+    total = int(match[1]) * 1024 if match else _ask_psutil(lambda psutil: psutil.virtual_memory().total)
+    tightest = min(limits, default=None)
+    if tightest is not None and (total is None or tightest < total):
+        return tightest, True
+    return None if total is None else int(total), False
+
+
+def _memory_limit(folder: str, read: Read) -> Optional[int]:
+    """Return the bytes that a cgroup may have; None: no limit. Version 1 says that by a very large number."""
+    text = (read(f"{folder}/memory.max") or read(f"{folder}/memory.limit_in_bytes")).strip()
+    return int(text) if text.isdigit() and 0 < int(text) < 1 << 60 else None
+
+
 def _free_of_limit(folder: str, read: Read) -> Optional[float]:
+    limit = _memory_limit(folder, read)
     try:
-        limit = int(read(f"{folder}/memory.max") or read(f"{folder}/memory.limit_in_bytes"))
         used = int(read(f"{folder}/memory.current") or read(f"{folder}/memory.usage_in_bytes"))
     except ValueError:
-        return None  # "max", or no such file
-    if not 0 < limit < 1 << 60:  # version 1 says "no limit" by a very large number
+        return None  # no such file
+    if limit is None:
         return None
     match = re.search(r"^(?:total_)?inactive_file (\d+)$", read(f"{folder}/memory.stat"), re.MULTILINE)
     cached = int(match[1]) if match else 0

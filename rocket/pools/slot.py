@@ -116,6 +116,15 @@ def count_up(
     return Counts(len(slots), goal, awake, busy, stuck, len(queue), oldest, finished, wall + turning, wall, last_turn)
 
 
+def cpu_seconds(slots: Sequence[Slot], past: Past) -> Optional[float]:
+    """Return what `ThreadPool.cpu_seconds` does."""
+    used = past.cpu
+    for slot in slots:
+        slot.look_at_cpu()
+        used += slot.cpu
+    return used if HAS_CPU_CLOCKS else None
+
+
 def cpu_times(slots: Sequence[Slot], past: Past, since: float) -> Optional[tuple[float, float]]:
     """Return what `ThreadPool.cpu_times` does."""
     used = done = past.cpu

@@ -22,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 
 from rocket.pools.active import take_all, take_overdue
-from rocket.pools.slot import Counts, Past, Slot, count_up, cpu_times, gil_enabled, stacks
+from rocket.pools.slot import Counts, Past, Slot, count_up, cpu_seconds, cpu_times, gil_enabled, stacks
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -177,6 +177,15 @@ class ThreadPool:
     def turns(self) -> int:
         """How many turns were finished: the guard's sign of life."""
         return sum(slot.finished for slot in self._slots)
+
+    def cpu_seconds(self) -> Optional[float]:
+        """Return the seconds of CPU that all workers have used so far; None if the host has no CPU clocks of threads.
+
+        Any thread.
+        """
+        with self._lock:
+            slots, past = self._slots, self._past
+        return cpu_seconds(slots, past)
 
     # ------------------------------------------------------------------ the controller's thread
 

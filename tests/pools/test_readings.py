@@ -54,7 +54,7 @@ def test_cgroup_outside_of_our_namespace_is_left_out():
 
 @pytest.mark.parametrize("text", ["", "nonsense", "a b c - ", "1 2 3\n\n"])
 def test_no_cgroups_are_no_error(text):
-    assert find_groups(text, text) == ([], [])
+    assert find_groups(text, text) == ([], [], [])
 
 
 # ---------------------------------------------------------------------- CPUs

@@ -1,0 +1,114 @@
+"""`rocket tune`, as it is typed. The applications run in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rocket.bench.load import environment
+from rocket.config import Config
+
+ROOT = Path(__file__).parents[2]
+APPLICATION = """
+import time
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/wait":
+        time.sleep(0.01)
+    if path == "/broken":
+        raise RuntimeError("on purpose")
+    status = {"/nothing": "404 Not Found", "/moved": "302 Found"}.get(path, "200 OK")
+    start_response(status, [("Content-Length", "2"), ("Location", "/")])
+    return [b"ok"]
+"""
+
+
+@pytest.fixture
+def rocket(tmp_path):
+    """What runs `rocket tune` in a folder with an application, and returns what it did."""
+    (tmp_path / "tuned.py").write_text(APPLICATION)
+    clean = {name: value for name, value in environment().items() if not name.startswith("ROCKET_")}
+
+    def run(*arguments, **env):
+        command = [sys.executable, "-m", "rocket", "tune", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env={**clean, **env}, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "Missing argument 'APP'"),
+        (["tuned", "--url", "http://example.com/"], 2, "is another host: only the application that is started here"),
+        (["tuned", "--url", "nothing"], 2, "is not a path: it must begin with /"),
+        (["tuned", "--header", "nonsense"], 2, "is not NAME: VALUE"),
+        (["tuned", "--budget", "1"], 2, "--budget"),
+        (["tuned", "--connections", "1"], 2, "--connections"),
+        (["tuned", "--scaling", "nosuch"], 2, "unknown policy 'nosuch'"),
+        (["tuned", "--max-threads", "many"], 2, "max_threads must be a whole number"),
+        (["nosuch"], 4, "there is no module 'nosuch'"),
+        (["tuned:nosuch"], 4, "has no attribute 'nosuch'"),
+        (["tuned", "--url", "/", "--url", "/nothing"], 1, "GET /nothing answers 404: ok"),
+        (["tuned", "--url", "/broken"], 1, "GET /broken answers 500"),
+    ],
+)
+def test_mistakes_are_told(rocket, arguments, code, message):
+    done = rocket(*arguments)
+    assert message in done.stderr
+    assert done.returncode == code
+
+
+def test_an_application_that_fails_to_import_shows_its_traceback(rocket, tmp_path):
+    (tmp_path / "failing.py").write_text("import json\njson.loads('oops')\n")
+    done = rocket("failing:app")
+    assert done.returncode == 4
+    assert "Traceback" in done.stderr
+    assert 'File "' + str(tmp_path / "failing.py") in done.stderr
+    assert "JSONDecodeError" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_session_keeps_its_figures_and_prints_a_block_that_is_read(rocket, tmp_path):
+    arguments = ["--url", "/wait", "--url", "/moved", "--connections", "4", "--budget", "8", "--output", "found"]
+    done = rocket("tuned", *arguments, "--threads", "1:2", ROCKET_KEEP_ALIVE="9")
+    assert done.returncode == 0, done.stderr
+    assert "The limit is " in done.stdout  # which one depends on who else uses the machine
+    assert "/moved answers 302, a redirection" in done.stdout
+    assert "4 clients:" in done.stderr
+    block = done.stdout[done.stdout.index("[tool.rocket]") :]
+    (tmp_path / "pyproject.toml").write_text(block)
+    assert Config.load({}, {}, tmp_path).max_threads >= 1
+    found = json.loads((tmp_path / "found" / "tune.json").read_text())
+    assert found["complete"]
+    assert found["paths"] == ["/wait", "/moved"]
+    assert [sample["connections"] for sample in found["sweep"]] == [1, 2, 4]
+    assert (tmp_path / "found" / "application.log").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupt_prints_what_is_known_and_leaves_no_process(tmp_path):
+    (tmp_path / "tuned.py").write_text(APPLICATION)
+    (tmp_path / "noted.py").write_text("import os\nopen('pid', 'w').write(str(os.getpid()))\nfrom tuned import app\n")
+    command = [sys.executable, "-m", "rocket", "tune", "noted", "--budget", "60"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        for line in process.stderr:
+            if "1 clients:" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "interrupted: this is what was known by then" in out
+    assert "[tool.rocket]" in out
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
