@@ -44,7 +44,7 @@ log = logging.getLogger("rocket.server")
 RESERVE = 64  # descriptors that are left for files, databases and the like
 EVICT = 16  # idle connections that go at a time when room is needed
 SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
-FRESH = 0.25  # s: what a new connection's first request is given when the server stops
+FRESH = 0.2  # s: what a new connection's first request is given when the server stops
 STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
 
 
@@ -629,7 +629,7 @@ def _may_go(connection: Connection) -> bool:
     Who has just connected has not been told to go elsewhere, and its first request is on the way: where another process
     takes the socket over, nobody is to notice.
     """
-    if connection.requests == 0 and time.monotonic() - connection.created < FRESH:
+    if not connection.requests and not connection.buffer and time.monotonic() - connection.created < FRESH:
         return False
     return not isinstance(connection.task, FlushTask)
 
