@@ -224,7 +224,8 @@ def test_wrong_bind_is_exit_2_and_says_what_is_wrong(tmp_path):
         ("unix:/s?mode=rw", "mode must be three octal digits"),
         ("unix:/s?mdoe=600", "did you mean 'mode'?"),
         ("fd://", "a descriptor is a number"),
-        ("tls://:0?cert=a", "tls://:0?cert=a"),
+        ("tls://:0?cert=/nowhere", "/nowhere"),
+        ("tls://:0", "'tls://:0' has no certificate"),
     ):
         done = rocket("serve", "--bind", bind, cwd=tmp_path)
         assert done.returncode == 2

@@ -25,18 +25,20 @@ LLHTTP_METHODS = re.findall(
     "UNLINK UNLOCK UNSUBSCRIBE",
 )
 
+FRAMING_TRAILER = re.compile(rb"(?i)\n(transfer-encoding|content-length):").search
+
 # Why a peer may refuse what Rocket takes: words, and a test of the request line and the whole data.
+FRAMING_TRAILERS = (
+    "trailers that frame (Rocket drops all trailers)",
+    lambda head, data: head.length == http1.CHUNKED and FRAMING_TRAILER(data[head.end :]),
+)
 H11_REFUSES = [
     ("bytes above ASCII in the target", lambda head, data: not head.target.isascii()),
     ("empty lines before the request line", lambda head, data: data.startswith(b"\r\n")),
-    (
-        "trailers that frame (Rocket drops all trailers)",
-        lambda head, data: (
-            head.length == http1.CHUNKED and re.search(rb"(?i)\n(transfer-encoding|content-length):", data[head.end :])
-        ),
-    ),
+    FRAMING_TRAILERS,
 ]
 LLHTTP_REFUSES = [
+    FRAMING_TRAILERS,
     ("methods that it does not know", lambda head, data: head.method not in LLHTTP_METHODS),
     ("bytes above ASCII in the target", lambda head, data: not head.target.isascii()),
     ("minor versions above 1", lambda head, data: re.search(rb" HTTP/1\.[2-9]\r\n", data)),
@@ -176,6 +178,14 @@ def test_h11_understands_good_requests_the_same_way(generated):
 @given(mutated_requests())
 def test_h11_understands_what_survives_mutation_the_same_way(data):
     check_h11(data)
+
+
+@given(
+    st.sampled_from([check_h11, check_llhttp]),
+    st.sampled_from([b"Content-Length: 3", b"Transfer-Encoding: gzip", b"X: y"]),
+)
+def test_trailers_are_known_to_differ(check, trailer):
+    check(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + trailer + b"\r\n\r\n")
 
 
 @settings(max_examples=400)
