@@ -15,7 +15,7 @@ from core_helpers import PATIENCE, kill, thread, until
 
 from rocket import BindError, ConfigError, Server, Worker
 from rocket.monitors import MONITORS
-from rocket.server import FRESH, _may_go
+from rocket.parts import FRESH, _may_go
 from rocket.workers.base import CLOSE, READ_MORE
 
 HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]

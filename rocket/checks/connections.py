@@ -9,7 +9,7 @@ from typing import Optional
 from rocket.checks.base import ERROR, WARNING, Complaint, Subject
 from rocket.errors import MonitorUnavailable
 from rocket.monitors import load
-from rocket.server import RESERVE
+from rocket.parts import RESERVE
 
 SCALABLE = ("epoll", "kqueue")  # a poll costs by those that are ready, not by all
 MANY = 1000  # connections
