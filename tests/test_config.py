@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from rocket.config import OPTIONS, Config, parse_size, show_size
+from rocket.config import OPTIONS, Config
 from rocket.errors import ConfigError
+from rocket.kinds import parse_size, show_size
 
 
 def refusal(**options: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rocket.checks.base import ERROR, WARNING, Complaint, Subject, most_threads
-from rocket.config import KIB, MIB, show_size
+from rocket.kinds import KIB, MIB, show_size
 
 OWN_THREADS = 4  # beside the workers: main, controller, listener, and one to stop with
 THREAD_MEMORY = 256 * KIB  # that a busy thread's stack and its malloc arena really use; more with a deep framework

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from rocket.classic.app import ClassicApp
 from rocket.classic.log import NullHandler, forward_errors
-from rocket.config import LONGEST_SECONDS, OPTIONS
+from rocket.config import OPTIONS
 from rocket.errors import ConfigError
+from rocket.kinds import LONGEST_SECONDS
 from rocket.server import Server
 from rocket.version import __version__
 
