@@ -138,8 +138,10 @@ def run(command):
 
 
 def shown(command):
-    """Return *command* as a person would type it, wherever compare.py is."""
-    return shlex.join(["python", "compare.py", *command[1:]])
+    """Return *command* as a person would type it, wherever compare.py and the environments are."""
+    places = {"--rocket": "VENV/bin/python -m rocket", "--peers": "PEERS/bin/python"}
+    words = [places.get(before, word) for before, word in zip(command, command[1:])]
+    return shlex.join(["python", "compare.py", *words])
 
 
 def save(name, result):
