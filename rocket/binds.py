@@ -80,7 +80,7 @@ class Bind:
     mode: Optional[int] = None  # None: as the umask leaves it
     owner: str = ""  # a name or a number; "": who runs the server
     group: str = ""
-    tls: Optional[Mapping[str, str]] = field(default=None, hash=False)
+    tls: Optional[Mapping[str, str]] = field(default=None, hash=False, repr=False)  # may have a password
 
     def __str__(self) -> str:
         return self.text
@@ -179,6 +179,8 @@ def _parameters(kind: str, query: str, mark: str, *, secure: bool) -> dict[str, 
         if not value:
             raise ValueError(f"{written} has no value")
         found[name] = _decoded(value)
+        if "\0" in found[name]:
+            raise ValueError(f"{written} cannot hold NUL")
     return found
 
 

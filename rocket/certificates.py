@@ -31,12 +31,14 @@ class Certificates:
     """The contexts of a server's sockets: one for each set of values. Raises ConfigError."""
 
     def __init__(self, binds: Sequence[Bind], config: Config) -> None:
-        self._self_signed = config.self_signed
         self._contexts: dict[Settings, Contexts] = {}
+        self._made: set[Settings] = set()  # those that have a self-signed one
         for bind in binds:
             key = _settings(bind)
             if key is not None and key not in self._contexts:
                 self._contexts[key] = _load(bind, dict(key), config)
+                if config.self_signed and "certfile" not in dict(key):
+                    self._made.add(key)
 
     def of(self, bind: Bind) -> Optional[Contexts]:
         """Return what the connections of *bind* are protected with; None: nothing."""
@@ -45,9 +47,9 @@ class Certificates:
 
     def describe(self) -> list[str]:
         """Return a line for each of the contexts, for a person."""
-        kind = "a self-signed certificate, for trying only," if self._self_signed else "certificates"
         lines = []
-        for contexts in self._contexts.values():
+        for key, contexts in self._contexts.items():
+            kind = "a self-signed certificate, for trying only," if key in self._made else "certificates"
             shown = "; ".join(f"{each} until {each.not_after:%Y-%m-%d}" for each in contexts.certificates[:MANY])
             more = len(contexts.certificates) - MANY
             lines.append(

@@ -500,16 +500,19 @@ class _Range:
                 self._reads = True
                 return self.send(sock, secure)
         if not sent:
-            # Not the peer's fault, and nothing can be done: it was told how much there is.
-            log.warning("a file that is being sent has become shorter: cut off, %d bytes are missing", self.count)
-            raise ConnectionLost(f"the file ended {self.count} bytes early")
+            raise self._too_short()
         self.offset += sent
         self.count -= sent
         return sent
 
-    def _read(self) -> bytes:
+    def _too_short(self) -> ConnectionLost:
+        # Not the peer's fault, and nothing can be done: it was told how much there is.
+        log.warning("a file that is being sent has become shorter: cut off, %d bytes are missing", self.count)
+        return ConnectionLost(f"the file ended {self.count} bytes early")
+
+    def _read(self, most: int = RECEIVE_BYTES) -> bytes:
         try:
-            return os.pread(self.fd, min(self.count, RECEIVE_BYTES), self.offset)
+            return os.pread(self.fd, min(self.count, most), self.offset)
         except OSError as exc:
             log.warning("a file that is being sent cannot be read: %s; cut off, %d bytes are missing", exc, self.count)
             raise

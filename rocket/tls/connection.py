@@ -9,7 +9,6 @@ request of 120 bytes and its answer of 150, 80 against 87 us for an answer of 16
 
 from __future__ import annotations
 
-import os
 import ssl
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -295,9 +294,9 @@ class _Clear(_Range):
 
     def send(self, sock: socket.socket, secure: bool) -> int:
         if not self._records and self.count:
-            data = self.read(min(self.count, RECORD))
+            data = self._read(RECORD)
             if not data:
-                raise ConnectionLost(f"the file ended {self.count} bytes early")
+                raise self._too_short()
             self._taken = len(data)
             self._records = self._session.encrypt(data)
         sent = sock.send(self._records)
@@ -306,9 +305,6 @@ class _Clear(_Range):
             self.offset += self._taken
             self.count -= self._taken
         return sent
-
-    def read(self, count: int) -> bytes:
-        return os.pread(self.fd, count, self.offset)
 
 
 class _ClearBytes(_Clear):
@@ -320,5 +316,5 @@ class _ClearBytes(_Clear):
         super().__init__(session, -1, 0, len(data), lambda: None)
         self._data = data
 
-    def read(self, count: int) -> bytes:
-        return self._data[self.offset : self.offset + count]
+    def _read(self, most: int = RECORD) -> bytes:
+        return self._data[self.offset : self.offset + most]

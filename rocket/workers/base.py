@@ -155,7 +155,8 @@ class Worker:
     ) -> After:
         """Answer a request that has come whole. *fields* is what `new_fields` returned, with the header fields in it.
 
-        *body* is at its beginning; None if there is none.
+        *body* is at its beginning; None if there is none. What a client may have forged for a proxy's word is among the
+        fields, named in `http1.FORWARDING`: to drop it, or believe it, is `options.proxies.settle`'s.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how to respond")
 

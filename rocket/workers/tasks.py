@@ -64,7 +64,7 @@ class BodyTask:
     cannot hold the threads.
     """
 
-    __slots__ = ("_began", "_fields", "_file", "_head", "_incoming", "_memory", "_size", "_stalled")
+    __slots__ = ("_began", "_expired", "_fields", "_file", "_head", "_incoming", "_memory", "_size", "_stalled")
     light = False
 
     def __init__(self, head: http1.Head, fields: dict[str, Any], worker: Worker) -> None:
@@ -76,12 +76,16 @@ class BodyTask:
         self._memory = BytesIO()  # not a list: a byte that comes alone would cost 40
         self._file: Optional[IO[bytes]] = None
         self._stalled = False  # nothing came for PATIENCE seconds
+        self._expired = False  # the deadline has passed since the last step
 
     def step(self, worker: Worker, connection: Connection) -> After:
-        for _ in range(READS):
+        expired, self._expired = self._expired, False
+        for reads in range(READS):
             if not connection.fill():
                 if connection.eof:
                     raise ConnectionLost("the peer went away in the middle of a body")
+                if not reads and not expired:
+                    return READ_MORE  # part of a TLS record: none of the body, so no more time is given
                 break
             self._stalled = False
             after = self.feed(worker, connection)
@@ -100,7 +104,7 @@ class BodyTask:
         if not (self._stalled or worker.draining) and worker._clock() < self._began + self._allowed(
             options.min_body_rate
         ):
-            self._stalled = True
+            self._stalled = self._expired = True
             return None
         return worker.refuse(connection, 408, "the request's body did not come in time")
 

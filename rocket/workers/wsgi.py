@@ -47,7 +47,8 @@ class WSGIWorker(Worker):
     ) -> None:
         super().__init__(app, services, options)
         self.routes = Routes() if routes is None else routes
-        self._heads = HeadCache() if heads is None else heads
+        if type(self).new_fields is WSGIWorker.new_fields:  # else who inherits may put in what is one client's
+            self._heads = HeadCache() if heads is None else heads
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str, bool], dict[str, Any]] = {}
         self._proxies = options.proxies

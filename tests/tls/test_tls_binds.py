@@ -83,11 +83,13 @@ def test_without_tls_binds_the_options_are_for_all(files, authority):
             assert ask_tls(authority, address, "a.example")[1] == ["a.example"]
 
 
-@pytest.mark.parametrize("query", ["cert=/nowhere.pem", "key=/nowhere.key", "cert_reqs=maybe", "ciphers=NONE"])
+@pytest.mark.parametrize(
+    "query", ["cert=/nowhere.pem", "key=/nowhere.key", "cert_reqs=maybe", "ciphers=NONE", "password=%00nowhere"]
+)
 def test_what_is_wrong_is_named(files, query):
     if "cert=" not in query:
         query = f"cert={files.pem('a.example')}&{query}"
-    with pytest.raises(ConfigError, match=r"nowhere|maybe|NONE"):
+    with pytest.raises(ConfigError, match=r"nowhere|maybe|NONE|NUL"):
         Server(app, bind=f"tls://127.0.0.1:0?{query}").start()
 
 
@@ -97,3 +99,17 @@ def test_a_client_that_distrusts_us_stops_nobody(files, authority):
         with pytest.raises(ssl.SSLCertVerificationError):
             ssl.create_default_context().wrap_socket(connect(server.addresses[0]), server_hostname="a.example")
         assert ask_tls(authority, server.addresses[0], "a.example")[0].startswith("https")
+
+
+def test_a_password_is_not_shown(files):
+    assert "geheim" not in repr(
+        Server(app, bind=f"tls://127.0.0.1:0?cert={files.pem('a.example')}&password=geheim")._binds
+    )
+
+
+def test_only_the_certificate_that_is_self_signed_is_called_so(files):
+    binds = [f"tls://127.0.0.1:0?cert={files.pem('a.example')}", "tls://127.0.0.1:0"]
+    with Server(app, bind=binds, self_signed=True) as server:
+        lines = [line for line in server.describe() if line.startswith("TLS")]
+    assert ["a.example" in line for line in lines] == [True, False]
+    assert ["self-signed" in line for line in lines] == [False, True]

@@ -182,13 +182,14 @@ def test_a_change_of_keys_waits_until_a_file_has_gone(pair):
     assert peer.read(6) == b"answer"
 
 
-def test_a_file_that_became_shorter_is_not_a_shorter_answer(pair):
+def test_a_file_that_became_shorter_is_not_a_shorter_answer(pair, caplog):
     connection, peer = pair
     with tempfile.TemporaryFile() as file:
         file.write(b"x" * 100)
         file.flush()
         with pytest.raises(ConnectionLost, match="50 bytes early"):
             connection.write_file(file, 0, 150, lambda: None)
+    assert "has become shorter" in caplog.text
     connection.close()
     with pytest.raises(ssl.SSLError):
         peer.read(151)

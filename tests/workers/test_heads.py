@@ -3,6 +3,7 @@
 import pytest
 from workers_helpers import GET, HEAD, OLD_GET_KEPT, answering, post
 
+from rocket.workers import WSGIWorker
 from rocket.workers.heads import LONGEST, HeadCache
 
 
@@ -114,3 +115,16 @@ def test_what_is_remembered_is_bounded(stand):
         assert len(heads.known) <= 3
         assert len(heads._once) <= 3
     assert request(target="/19") in heads.known
+
+
+def test_what_a_subclass_adds_for_one_client_is_not_said_of_another(stand):
+    class Numbering(WSGIWorker):
+        number = 0
+
+        def new_fields(self, connection):
+            self.number += 1
+            return {**super().new_fields(connection), "number": self.number}
+
+    tested = stand(echo, worker=Numbering)
+    bodies = [tested.ask(GET).body for _ in range(5)]
+    assert len(set(bodies)) == 5

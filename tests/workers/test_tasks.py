@@ -66,6 +66,18 @@ def test_the_body_can_be_sent_back_as_a_file_and_is_closed_then(slow_reader):
     assert files[0].closed
 
 
+def test_a_turn_that_brings_nothing_of_the_body_gives_no_more_time(stand):
+    tested = stand(echo)
+    tested.send(post(b"", length=10))
+    assert tested.turn() == "read"
+    deadline = tested.connection.deadline
+    assert tested.turn() == "read"  # as when a part of a TLS record has come
+    assert tested.connection.deadline == deadline
+    tested.send(b"a")
+    assert tested.turn() == "read"
+    assert tested.connection.deadline > deadline
+
+
 def test_a_request_behind_a_body_is_kept(stand):
     tested = stand(echo, body_buffer=2)
     tested.send(post(b"abcdef") + GET)
