@@ -295,7 +295,8 @@ def report(results):
         row += [", ".join(cells(runs[policy], best)) if policy in runs else "-" for policy in POLICIES]
         lines.append("| " + " | ".join(row) + " |")
     for name in STEPS.keys() & results["runs"].keys():
-        after = [f"{policy} {run['settled']:.2f} s" for policy, run in results["runs"][name].items()]
+        runs = results["runs"][name].items()
+        after = [f"{policy} {run['settled']:.2f} s" for policy, run in runs if "settled" in run]
         lines += ["", f"{name}: for so long after the step there were requests slower than usual: {', '.join(after)}."]
     page = PAGE.read_text()
     mark = re.compile(r"(<!-- table: policies -->\n).*?(<!-- end -->)", re.DOTALL)
