@@ -497,6 +497,7 @@ def _logging_to_stderr(level: str) -> Iterator[None]:
         logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S %z")
     )
     logger = logging.getLogger("rocket")
+    before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
@@ -504,6 +505,7 @@ def _logging_to_stderr(level: str) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(before)
         logger.propagate = True
 
 

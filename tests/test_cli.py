@@ -111,18 +111,13 @@ def test_log_level_decides_what_is_printed():
 def test_logging_is_left_as_it_was():
     import logging
 
-    before = (
-        logging.getLogger("rocket").handlers[:],
-        logging.getLogger("rocket").propagate,
-        logging.getLogger().handlers[:],
-    )
-    run("serve")
-    after = (
-        logging.getLogger("rocket").handlers[:],
-        logging.getLogger("rocket").propagate,
-        logging.getLogger().handlers[:],
-    )
-    assert after == before
+    def state():
+        ours = logging.getLogger("rocket")
+        return ours.handlers[:], ours.propagate, ours.level, logging.getLogger().handlers[:]
+
+    before = state()
+    run("serve", "--log-level", "error")
+    assert state() == before
 
 
 def test_every_option_is_a_flag(tmp_path):

@@ -160,7 +160,8 @@ class Comparison:
         self.peers_python, self.versions = installed(plan.python)
         missing = [name for name in plan.servers if name != ROCKET and name not in self.versions]
         if missing:
-            raise ConfigError(f"{plan.python} has no {', '.join(missing)} (pip install 'rocket[bench]')")
+            hint = "pip install bjoern, which needs libev" if missing == ["bjoern"] else "pip install 'rocket[bench]'"
+            raise ConfigError(f"{plan.python} has no {', '.join(missing)} ({hint})")
         self.plan = replace(plan, servers=plan.servers or (ROCKET, *self.versions))
         self.absent = [name for name in PEERS if name not in self.versions and not plan.servers]
         self._command = command

@@ -170,7 +170,10 @@ def main(command: Sequence[str]) -> int:
         os.write(writing, b"x")
 
     threading.Thread(target=wait, daemon=True).start()
-    print(json.dumps({"pid": process.pid}), flush=True)
+    try:
+        print(json.dumps({"pid": process.pid}), flush=True)
+    except BrokenPipeError:  # who started us is gone already: standard input has ended, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is flushed once more at our end
     select.select([sys.stdin.fileno(), reading], [], [])
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -215,6 +215,8 @@ def _carry_out(comparison: Any, rounds: int, budget: Optional[float], output: Op
     else:
         for line in report["problems"]:
             click.echo(f"warning: {line}", err=True)
+        for why in dict.fromkeys(each["why"] for each in report["left_out"]):
+            click.echo(f"left out: {why}", err=True)
         click.echo("nothing was measured to the end", err=True)
     if report["ended"] == "interrupted":
         sys.exit(INTERRUPTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -54,16 +55,22 @@ def make(tools: Tools) -> click.Command:
         Takes what `rocket serve` takes. Nothing is listened on. Without APP its databases are not looked at.
         """
         from rocket import checks
+        from rocket.binds import parse_binds
+        from rocket.certificates import Certificates, secured
 
         left_out = _numbers(ignore)
         if behind is not None and behind.lower() not in _BALANCERS:
             raise click.UsageError(f"--behind: {behind!r} is none of {', '.join(_BALANCERS)}")
         config = tools.load_config(threads, file, chdir, flags)
+        sys.path.insert(0, str(app_dir.resolve()))  # also without APP: a policy or monitor may be there
         application = checks.Application()
         if app is not None:
-            sys.path.insert(0, str(app_dir.resolve()))
-            tools.load_application(app)
-            application = checks.look_at(app)
+            with redirect_stdout(sys.stderr):  # ours is for the findings
+                tools.load_application(app)
+                application = checks.look_at(app)
+        Certificates(
+            secured(parse_binds(config.bind), config), config
+        )  # what cannot be is a ConfigError: 2, as `serve`
         subject = checks.Subject(config, checks.read_host(), application, behind and behind.lower())
         findings = checks.run(subject, left_out)
         click.echo(_as_json(findings, subject, left_out) if as_json else _as_text(findings, subject, left_out))

@@ -100,6 +100,7 @@ def make(tools: Tools) -> click.Command:
 
         requests = parse(urls, method, data, headers)
         config = tools.load_config(threads, file, chdir, flags)
+        sys.path.insert(0, str(app_dir.resolve()))  # a policy or monitor may be there, too
         _check_names(config)
         short = raise_open_files(connections + idle)
         if short is not None:
@@ -110,7 +111,7 @@ def make(tools: Tools) -> click.Command:
             outcome = _session(
                 target, app, requests, config, clients=connections, idle=idle, budget=budget, quiet=quiet
             )
-            _print(outcome, config)
+            _print(outcome, config, target)
             if output is not None:
                 _save(output, outcome, config, target, app=app, requests=requests)
         ctx.exit(0 if outcome.complete else 1)
@@ -172,7 +173,7 @@ def _session(
     try:
         target.wait()
         port = target.start({**untuned(config), **now.options()})
-        notes = _probe(port, requests)
+        notes = _probe(port, requests, target)
         outcome = Outcome(now, surroundings(target.server), clients, idle=idle, notes=notes)
         driver = Driver(target, requests, untuned(config), idle)
     except TargetFailed as exc:
@@ -194,13 +195,15 @@ def _session(
     return outcome
 
 
-def _probe(port: int, requests: Requests) -> list[str]:
+def _probe(port: int, requests: Requests, target: Target) -> list[str]:
     """Ask for each URL once. Return warnings; raise ClickException where measuring has no sense."""
     from rocket.tuning.trial import probe
 
     notes = []
     for path, status, body in probe(port, requests):
         if status >= 400:
+            if status >= 500:
+                click.echo(target.output()[-4000:], err=True, nl=False)  # why
             text = " ".join(body.split())[:120]
             raise click.ClickException(
                 f"{requests.method} {path} answers {status}: {text}. Name a URL that works (--url)"
@@ -210,10 +213,11 @@ def _probe(port: int, requests: Requests) -> list[str]:
     return notes
 
 
-def _print(outcome: Outcome, config: Config) -> None:
+def _print(outcome: Outcome, config: Config, target: Target) -> None:
     from rocket.tuning import report
 
-    if not outcome.sweep:
+    if not any(sample.requests for sample in outcome.sweep):
+        click.echo(target.output()[-4000:], err=True, nl=False)  # why
         click.echo("\n".join(["nothing was measured", *outcome.notes]))
         return
     tables = [("Rising concurrency, a thread for each client", report.sweep_table(outcome))]

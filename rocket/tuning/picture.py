@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ def draw(outcome: Outcome, path: Path, title: str) -> None:
     left.xaxis.set_minor_locator(NullLocator())
     for axis in (left.xaxis, left.yaxis, right.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    left.set_ylim(bottom=0)
-    right.set_ylim(bottom=0)
+    left.set_ylim(0, 1.05 * max((s.rate for s in samples), default=1))
+    right.set_ylim(0, 1.05 * max((s.p99 * 1e3 for s in samples if isfinite(s.p99)), default=1))
     left.set_xlabel("clients at the same time (a thread for each)")
     left.set_ylabel("throughput, requests/s", color=BLUE)
     right.set_ylabel("p99 latency, ms", color=ORANGE)
     left.grid(visible=True, color="#dddddd", linewidth=0.6)
-    left.set_title(title + (f"\nlimit: {limit.name}" if limit is not None else ""), fontsize=11)
+    left.set_title(title.replace("$", r"\$") + (f"\nlimit: {limit.name}" if limit is not None else ""), fontsize=11)
     left.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=3, frameon=False, fontsize=9)
     figure.tight_layout()
     figure.savefig(path)

@@ -213,10 +213,16 @@ def conclusion(outcome: Outcome) -> list[str]:
         return ["nothing was measured"]
     lines = [f"The limit is {limit.name}:"]
     lines += [f"  * {sentence}" for sentence in limit.evidence]
-    lines.append(
-        f"The knee is at {_clients(bend.connections)}: {bend.rate:,.0f} requests/s with a p99 of {ms(bend.p99)}. "
-        "Below it more clients bring throughput, above it mostly latency."
-    )
+    if not bend.requests:
+        return lines
+    figures = f"{bend.rate:,.0f} requests/s with a p99 of {ms(bend.p99)}"
+    if bend is outcome.sweep[-1]:
+        lines.append(f"The knee is not below {_clients(bend.connections)}, the most that were tried: {figures}.")
+    else:
+        lines.append(
+            f"The knee is at {_clients(bend.connections)}: {figures}. "
+            "Below it more clients bring throughput, above it mostly latency."
+        )
     return lines
 
 

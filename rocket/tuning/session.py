@@ -98,7 +98,7 @@ class Session:
             if any(sample.requests for sample in self.outcome.sweep):
                 self._compare()
                 self._raise_rates()
-            self.outcome.complete = True
+                self.outcome.complete = True
         finally:
             self.outcome.seconds = self._clock() - self._began
             self._warn()

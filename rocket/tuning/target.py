@@ -26,6 +26,7 @@ def obey(app: WSGIApplication, orders: IO[str], answers: IO[str]) -> None:
     """Do what the lines of *orders* say until they end: start with options, figures, memory, stop."""
     import json
 
+    _print_failures(20)
     hands = _Hands(app)
 
     def answer(found: dict[str, Any]) -> None:
@@ -44,6 +45,17 @@ def obey(app: WSGIApplication, orders: IO[str], answers: IO[str]) -> None:
         pass  # who ordered is gone
     finally:
         hands.stop()
+
+
+def _print_failures(most: int) -> None:
+    """Print what the application raises, *most* times: it goes where the application's output goes."""
+    import itertools
+    import logging
+
+    handler, counter = logging.StreamHandler(), itertools.count()
+    handler.setLevel(logging.ERROR)
+    handler.addFilter(lambda _: next(counter) < most)
+    logging.getLogger("rocket").addHandler(handler)
 
 
 class _Hands:

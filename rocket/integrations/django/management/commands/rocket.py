@@ -87,6 +87,7 @@ class _Logging:
         self._logger = logging.getLogger("rocket")
         self._handler = logging.StreamHandler()
         self._level = level.upper()
+        self._before = self._logger.level
 
     def __enter__(self) -> None:
         seen: Optional[logging.Logger] = self._logger
@@ -99,3 +100,4 @@ class _Logging:
 
     def __exit__(self, *exc_info: object) -> None:
         self._logger.removeHandler(self._handler)
+        self._logger.setLevel(self._before)
