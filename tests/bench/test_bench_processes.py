@@ -253,3 +253,22 @@ def test_wrk_makes_the_load(served):
 def test_wrk_that_fails_is_said():
     with pytest.raises(LoadError, match="wrk"):
         wrk.run_wrk(LoadSpec(port=free_port(), warmup=0.0), lambda: None, lambda: None)
+
+
+def test_a_server_ends_though_nobody_was_there_to_be_told_of_it(tmp_path):
+    """As if who started it had been killed in between: both pipes are closed before the server runs."""
+    script = tmp_path / "server.py"
+    script.write_text("import time; time.sleep(600)")
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "rocket.bench.processes", sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    keeper.stdin.close()
+    keeper.stdout.close()
+    keeper.wait(30)
+    left = [
+        process.pid for process in psutil.process_iter(["cmdline"]) if str(script) in (process.info["cmdline"] or [])
+    ]
+    assert not left

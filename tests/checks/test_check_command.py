@@ -61,6 +61,12 @@ def test_json(rocket):
     assert told["application"] is None
 
 
+def test_what_an_application_prints_is_not_among_the_json(rocket, tmp_path):
+    (tmp_path / "printing.py").write_text("print('hello')\ndef app(environ, start_response): return []\n")
+    done = rocket(*QUIET, "printing:app", "--json")
+    assert json.loads(done.stdout)["application"]
+
+
 def test_an_engine_of_the_application_is_seen(rocket, tmp_path):
     pytest.importorskip("sqlalchemy")
     (tmp_path / "rocket_checks_shop.py").write_text(
@@ -83,6 +89,8 @@ def test_an_engine_of_the_application_is_seen(rocket, tmp_path):
         (["--behind", "abacus"], 2, "'abacus' is none of alb, nginx"),
         (["nosuch_module:app"], 4, "there is no module 'nosuch_module'"),
         (["--keep-alive", "long"], 2, "keep_alive must be a number of seconds"),
+        (["--certfile", "/nowhere.pem"], 2, "certfile (/nowhere.pem): No such file"),
+        (["--bind", "tls://:8443"], 2, "has no certificate"),
     ],
 )
 def test_mistakes_are_told(rocket, arguments, code, message):
