@@ -37,7 +37,11 @@ def thread(target, *args):
 
 
 def kill(victim, exception=SystemExit):
-    """Set an exception in another thread (PyThreadState_SetAsyncExc); it is raised at its next bytecode."""
+    """Set an exception in another thread (PyThreadState_SetAsyncExc); it is raised at its next bytecode.
+
+    Not while that one starts a thread: the new one's state bears its starter's number until it runs, so it would get
+    the exception, end before it has begun, and leave the starter waiting for ever.
+    """
     import ctypes
 
     done = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident), ctypes.py_object(exception))

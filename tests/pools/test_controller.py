@@ -422,6 +422,7 @@ def test_guard_survives_what_fails(running, caplog):
 
 def test_guard_survives_an_exception_from_outside(running, caplog):
     controller, pool = running
+    until(lambda: controller.readings is not None and controller._asleep)  # the policy's thread has been started
     kill(controller._thread)
     pool.quiet = False
     until(lambda: controller.ring() or "SystemExit" in caplog.text)
