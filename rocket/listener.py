@@ -71,6 +71,7 @@ class Listener:
         self._peer: Callable[[Any], tuple[str, str]] = _no_peer if place.local else _tcp_peer
         self._stop_read, self._stop_write = os.pipe()
         self._stop_lock = threading.Lock()  # one stop at a time, or a descriptor would be closed twice
+        self._began = False  # its thread uses the descriptors: wait for it before they are closed
         self._complained = -COMPLAIN
         self._thread = threading.Thread(target=self._run, name=f"rocket-listener-{place}", daemon=True)
 
@@ -93,7 +94,7 @@ class Listener:
             stop_write, self._stop_write = self._stop_write, -1
             os.write(stop_write, b"\0")  # closing it would not do: a handler's child may have the other copy
             os.close(stop_write)
-            if self._thread.ident is not None:
+            if self._began:
                 self._thread.join()
             os.close(self._stop_read)
             self.place.release()
@@ -101,6 +102,10 @@ class Listener:
     # ------------------------------------------------------------------ the thread
 
     def _run(self) -> None:
+        with self._stop_lock:  # not taken in `start`: a signal's handler may stop us in the middle of that
+            if self._stop_write < 0:
+                return
+            self._began = True
         waiter = select.poll()
         waiter.register(self.sock, select.POLLIN)
         waiter.register(self._stop_read, select.POLLIN)

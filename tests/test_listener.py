@@ -187,6 +187,28 @@ def test_stop_before_start_closes_the_socket():
     assert place.sock.fileno() == -1
 
 
+def test_stop_between_the_start_of_the_thread_and_its_first_step():
+    (place,) = open_sockets(parse_bind("127.0.0.1:0"), **OPTIONS)
+    guests = Guests()
+    listener = Listener(place, on_connection=guests.come, full=guests.full, on_shortage=guests.make_room)
+    gate, failed = threading.Event(), []
+
+    def late():
+        try:
+            assert gate.wait(PATIENCE)
+            listener._run()
+        except BaseException as exc:
+            failed.append(exc)
+
+    listener._thread = threading.Thread(target=late)
+    listener.start()
+    listener.stop()
+    gate.set()
+    listener._thread.join(PATIENCE)
+    assert failed == []
+    assert place.sock.fileno() == -1
+
+
 def test_stop_while_paused(serve):
     guests = Guests(room=0)
     listener = serve(guests)

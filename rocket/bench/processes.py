@@ -71,8 +71,8 @@ class Served:
         try:
             assert self._keeper.stdout is not None
             line = self._keeper.stdout.readline()
-            if not line:
-                raise ServerFailed(self._complaint())
+            if not line:  # the keeper could not run it, and ends
+                raise ServerFailed(self._last_words())
             self.pid = int(json.loads(line)["pid"])
             self.port = self._wait_for_own_word() if port is None else self._wait_for_port(port)
         except BaseException:
@@ -113,6 +113,9 @@ class Served:
     def _complaint(self) -> str:
         if self._keeper.poll() is None and not self._found.is_set():
             return f"it does not listen after {START:g} s"
+        return self._last_words()
+
+    def _last_words(self) -> str:
         self._reader.join(1.0)
         lines = [line for line in list(self._said) if line.strip()]
         return lines[-1] if lines else "it ended without a word"
