@@ -22,8 +22,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
+from rocket import CLASSIC_NAMES
 from rocket.classic.app import ClassicApp
-from rocket.classic.log import NullHandler, forward_errors
+from rocket.classic.log import NullHandler as NullHandler
+from rocket.classic.log import forward_errors
 from rocket.config import OPTIONS
 from rocket.errors import ConfigError
 from rocket.kinds import LONGEST_SECONDS
@@ -60,28 +62,7 @@ UNLIMITED = 1000
 log = logging.getLogger("Rocket")
 log.addHandler(NullHandler())
 
-__all__ = [
-    "BUF_SIZE",
-    "DEFAULTS",
-    "DEFAULT_LISTEN_QUEUE_SIZE",
-    "DEFAULT_MAX_THREADS",
-    "DEFAULT_MIN_THREADS",
-    "HTTP_SERVER_SOFTWARE",
-    "IGNORE_ERRORS_ON_CLOSE",
-    "IS_JYTHON",
-    "PY3K",
-    "SERVER_NAME",
-    "SERVER_SOFTWARE",
-    "SOCKET_TIMEOUT",
-    "THREAD_STOP_CHECK_INTERVAL",
-    "VERSION",
-    "CherryPyWSGIServer",
-    "NullHandler",
-    "Rocket",
-    "b",
-    "ssl",
-    "u",
-]
+__all__ = list(CLASSIC_NAMES)
 
 
 def __getattr__(name: str) -> object:
