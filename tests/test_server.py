@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from core_helpers import PATIENCE, kill, thread, until
+from core_helpers import PATIENCE, count_descriptors, kill, thread, until
 
 from rocket import BindError, ConfigError, Server, Worker
 from rocket.monitors import MONITORS
@@ -125,10 +125,6 @@ def rest(sock):
     except ConnectionResetError:
         pass
     return data
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))
 
 
 def rocket_threads():
@@ -384,8 +380,8 @@ def test_start_and_stop_20_times_leaks_nothing(app):
         server.stop()
         assert not server.running
         if before is None:
-            before = descriptors()  # what Python opened for the first request stays
-    assert descriptors() <= before
+            before = count_descriptors()  # what Python opened for the first request stays
+    assert count_descriptors() <= before
     assert rocket_threads() == []
 
 
@@ -499,7 +495,7 @@ def test_several_binds(app):
 
 def test_taken_port_is_named_and_nothing_is_left(serve, app):
     port = serve().addresses[0][1]
-    threads, before = len(rocket_threads()), descriptors()
+    threads, before = len(rocket_threads()), count_descriptors()
     server = Server(app, bind=["127.0.0.1:0", f"127.0.0.1:{port}"])
     with pytest.raises(BindError, match=f"127.0.0.1:{port}"):
         server.start()
@@ -507,7 +503,7 @@ def test_taken_port_is_named_and_nothing_is_left(serve, app):
     assert len(rocket_threads()) <= threads
     # Fewer may be open than before, what an earlier test left to the garbage collector; and for a moment one more, of
     # the other server's, which reads a file about the host.
-    until(lambda: descriptors() <= before)
+    until(lambda: count_descriptors() <= before)
 
 
 def test_unknown_option_is_named(app):
@@ -690,10 +686,10 @@ def test_start_that_fails_leaves_nothing_behind():
             Server(None, bind="127.0.0.1:0", worker=Moody).start()
 
     start()
-    before = descriptors()
+    before = count_descriptors()
     for _ in range(3):
         start()
-    assert descriptors() <= before
+    assert count_descriptors() <= before
     assert rocket_threads() == []
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from rocket.connection import Connection, Output, _Range
+from rocket.connection import Connection
 from rocket.errors import ConnectionLost, NotTLS
+from rocket.output import Output, Range
 from rocket.tls.variables import ssl_variables
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ class _SecureOutput(Output):
         super().close()
 
 
-class _Clear(_Range):
+class _Clear(Range):
     """Some bytes of a file, which are encrypted as they go."""
 
     __slots__ = ("_records", "_session", "_taken")
