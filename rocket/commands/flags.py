@@ -10,8 +10,8 @@ from typing import Optional
 import click
 
 from rocket.config import OPTIONS, Config
-from rocket.config import Option as Declared
 from rocket.errors import ConfigError
+from rocket.options import Option
 
 
 class Grouped(click.Option):
@@ -49,7 +49,7 @@ def read_threads(ctx: click.Context, param: click.Parameter, value: Optional[str
     return pair
 
 
-def _flag(declared: Declared) -> Grouped:
+def _flag(declared: Option) -> Grouped:
     """Return the flag for a declared option. It takes any text: `Config` knows what is right."""
     flag, text = declared.flag, f"{declared.help}  [default: {declared.show(declared.default)}]"
     if isinstance(declared.default, bool):

@@ -9,7 +9,7 @@ import click
 
 from rocket.commands.flags import Configured, configured, load_config
 from rocket.config import OPTIONS
-from rocket.config import Option as Declared
+from rocket.options import Option
 
 
 @click.command()
@@ -39,8 +39,8 @@ def config(threads: Optional[tuple[int, int]], file: Optional[Path], chdir: Opti
         click.echo(f"{row:{width}}  {origin}")
 
 
-def _groups() -> dict[str, list[Declared]]:
-    groups: dict[str, list[Declared]] = {}
+def _groups() -> dict[str, list[Option]]:
+    groups: dict[str, list[Option]] = {}
     for declared in OPTIONS.values():
         groups.setdefault(declared.group, []).append(declared)
     return groups
