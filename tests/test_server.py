@@ -12,6 +12,7 @@ import time
 
 import pytest
 from core_helpers import PATIENCE, count_descriptors, kill, thread, until
+from server_helpers import BIG, GET, POST, App, answer, ask, connect, rest, rocket_threads, serving
 
 from rocket import BindError, ConfigError, Server, Worker
 from rocket.monitors import MONITORS
@@ -19,38 +20,23 @@ from rocket.parts import FRESH, _may_go
 from rocket.workers.base import CLOSE, READ_MORE
 
 HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]
-GET = b"GET /%s HTTP/1.1\r\nHost: test\r\n\r\n"
-POST = b"POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n"
-BIG = 24 << 20  # bytes: more than the sockets' buffers take
 
 
-class App:
-    """/ says hello; /wait waits for `release`; /big is BIG; /echo returns the body; /stop stops the server."""
+class StubbornApp(App):
+    """Also: /stream has no end; /stop stops the server; /fail ends the thread, if it can."""
 
     def __init__(self):
-        self.server = None
-        self.begun = threading.Semaphore(0)
-        self.release = threading.Event()
+        super().__init__()
         self.closed = threading.Event()
 
-    def __call__(self, environ, start_response):
-        path = environ["PATH_INFO"]
-        body = [b"hello"]
-        if path == "/wait":
-            self.begun.release()
-            assert self.release.wait(PATIENCE)
-        elif path == "/big":
-            body = [b"x" * BIG]
-        elif path == "/stream":
-            body = self.stream()
-        elif path == "/echo":
-            body = [environ["wsgi.input"].read()]
-        elif path == "/stop":
+    def answer(self, path, environ):
+        if path == "/stream":
+            return self.stream()
+        if path == "/stop":
             self.server.stop()
         elif path == "/fail":
             raise SystemExit
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return body
+        return super().answer(path, environ)
 
     def stream(self):
         try:
@@ -62,73 +48,13 @@ class App:
 
 @pytest.fixture
 def app():
-    return App()
+    return StubbornApp()
 
 
 @pytest.fixture
 def serve(app):
-    """What starts a server of the app on a free port; stopped at the end whatever it does."""
-    servers = []
-
-    def serve(**options):
-        server = app.server = Server(app, **{"bind": "127.0.0.1:0", "defer_accept": False, **options})
-        servers.append(server)
-        server.start()
-        return server
-
-    yield serve
-    app.release.set()
-    for server in servers:
-        server.stop()
-
-
-def connect(server, data=b""):
-    sock = socket.create_connection(server.addresses[0], timeout=PATIENCE)
-    if data:
-        sock.sendall(data)
-    return sock
-
-
-def ask(server, path="", method="GET", body=None):
-    connection = http.client.HTTPConnection(*server.addresses[0], timeout=PATIENCE)
-    try:
-        connection.request(method, "/" + path, body)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def answer(sock):
-    """Read one answer with a Content-Length from *sock*; return head and body."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = sock.recv(65536)
-        if not part:
-            return data, b""
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
-    while len(body) < length:
-        part = sock.recv(1 << 20)
-        assert part, "the answer was cut"
-        body += part
-    return head, body
-
-
-def rest(sock):
-    """Read until the end, which may be a reset."""
-    data = b""
-    try:
-        while part := sock.recv(1 << 20):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
-
-
-def rocket_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("rocket-")]
+    with serving(app, bind="127.0.0.1:0") as serve:
+        yield serve
 
 
 def balanced(server):
