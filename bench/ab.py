@@ -12,54 +12,38 @@ Needs wrk. Loopback only; the application is `hello` of bench/idle.py.
 import argparse
 import os
 import random
-import re
 import shlex
-import socket
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
+from loopback import free_port, wait_for, wrk
 
 HERE = Path(__file__).resolve().parent
 
 
 def start(checkout, options):
     """Return a server's process, and its port once it answers."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "rocket", "serve", "idle:hello", "--app-dir", str(HERE)]
     process = psutil.Popen(
         [*command, "--bind", f"127.0.0.1:{port}", "--log-level", "error", *options],
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": str(Path(checkout).resolve())},
     )
-    while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process, port
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"the server of {checkout} did not start")
-
-
-def load(port, connections, seconds):
-    """Return how many requests were answered, and how many in a second."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", f"http://127.0.0.1:{port}/"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"(\d+) requests in", out)[1]), float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    wait_for(process, port, f"the server of {checkout}")
+    return process, port
 
 
 def measure(checkout, options, connections, seconds):
     """Return requests/s, and microseconds of CPU for a request."""
     process, port = start(checkout, options)
     try:
-        load(port, connections, 1)
+        url = f"http://127.0.0.1:{port}/"
+        wrk(url, connections, 1)
         before = process.cpu_times()
-        requests, rate = load(port, connections, seconds)
+        requests, rate = wrk(url, connections, seconds)
         after = process.cpu_times()
     finally:
         process.terminate()

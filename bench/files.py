@@ -13,18 +13,16 @@ figures are medians of requests/s as wrk counts them, and of the server's CPU ti
 import argparse
 import os
 import random
-import re
 import shlex
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+from loopback import free_port, wait_for, wrk
 
 HERE = Path(__file__).resolve().parent
 NGINX = """\
@@ -51,12 +49,6 @@ http {{
 """
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def start(checkout, root, folder, options=()):
     """Return the process of Rocket in *checkout* with *options*, of nginx if that is None, and its port."""
     port = free_port()
@@ -72,13 +64,8 @@ def start(checkout, root, folder, options=()):
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(Path(checkout).resolve())},
         )
-    while process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process, port
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("a server did not start")
+    wait_for(process, port, "nginx" if checkout is None else f"the server of {checkout}")
+    return process, port
 
 
 def cpu(process):
@@ -86,19 +73,10 @@ def cpu(process):
     return sum(sum(each.cpu_times()[:2]) for each in [process, *process.children(recursive=True)])
 
 
-def load(url, connections, seconds):
-    """Return how many requests were answered, and how many in a second."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", url]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in out or "Socket errors" in out:
-        sys.exit(out)
-    return int(re.search(r"(\d+) requests in", out)[1]), float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
-
-
 def measure(process, url, connections, seconds):
     """Return requests/s, and microseconds of CPU for a request."""
     before = cpu(process)
-    requests, rate = load(url, connections, seconds)
+    requests, rate = wrk(url, connections, seconds)
     return rate, (cpu(process) - before) / requests * 1e6
 
 

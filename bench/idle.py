@@ -11,7 +11,6 @@ open-file limit above the number of connections (ulimit -n). Loopback only.
 import argparse
 import json
 import os
-import re
 import resource
 import shlex
 import shutil
@@ -25,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
+from loopback import free_port, wrk
 
 HERE = Path(__file__).resolve().parent
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -40,9 +40,7 @@ def hello(environ, start_response):
 @contextmanager
 def serving(options):
     """Run a server; yield its process and port."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     where = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     command = [sys.executable, "-m", "rocket", "serve", "idle:hello", "--app-dir", str(HERE)]
     process = psutil.Popen(
@@ -77,9 +75,7 @@ def connect(port, count):
 
 def load(port, seconds):
     """Return requests/s."""
-    command = ["wrk", "-t1", f"-c{LOAD_CONNECTIONS}", f"-d{seconds}", f"http://127.0.0.1:{port}/"]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    return wrk(f"http://127.0.0.1:{port}/", LOAD_CONNECTIONS, seconds)[1]
 
 
 def cpu_seconds(process, seconds):

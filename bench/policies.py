@@ -33,6 +33,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from loopback import free_port  # noqa: E402 (the path first)
+
 from rocket.pools.workloads import WORKLOADS  # noqa: E402 (the path first)
 
 RESULTS = HERE / "results" / "policies.json"
@@ -178,9 +180,7 @@ def get(port, path):
 
 def start(policy, most):
     """Start a server; return its process and port."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     least = policy.partition(":")[2] if policy.startswith("fixed:") else "2"
     command = [sys.executable, "-m", "rocket", "serve", "policies:app", "--app-dir", str(HERE)]
     command += ["--bind", f"127.0.0.1:{port}", "--scaling", policy, "--threads", f"{least}:{most}"]

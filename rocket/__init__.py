@@ -63,6 +63,30 @@ __all__ = [
 
 logging.getLogger("rocket").addHandler(logging.NullHandler())
 
+# The API of Rocket 1.x: what `rocket.classic` exports, named here because asking it would import the server.
+CLASSIC_NAMES = (
+    "BUF_SIZE",
+    "DEFAULTS",
+    "DEFAULT_LISTEN_QUEUE_SIZE",
+    "DEFAULT_MAX_THREADS",
+    "DEFAULT_MIN_THREADS",
+    "HTTP_SERVER_SOFTWARE",
+    "IGNORE_ERRORS_ON_CLOSE",
+    "IS_JYTHON",
+    "PY3K",
+    "SERVER_NAME",
+    "SERVER_SOFTWARE",
+    "SOCKET_TIMEOUT",
+    "THREAD_STOP_CHECK_INTERVAL",
+    "VERSION",
+    "CherryPyWSGIServer",
+    "NullHandler",
+    "Rocket",
+    "b",
+    "ssl",
+    "u",
+)
+
 # Imported when they are asked for (PEP 562): `rocket --help` needs none of them, and takes a third of the time.
 _HOMES = {
     "After": "rocket.workers",
@@ -77,32 +101,7 @@ _HOMES = {
     "WSGIWorker": "rocket.workers",
     "Worker": "rocket.workers",
     "serve": "rocket.server",
-    # The API of Rocket 1.x.
-    **dict.fromkeys(
-        (
-            "BUF_SIZE",
-            "DEFAULTS",
-            "DEFAULT_LISTEN_QUEUE_SIZE",
-            "DEFAULT_MAX_THREADS",
-            "DEFAULT_MIN_THREADS",
-            "HTTP_SERVER_SOFTWARE",
-            "IGNORE_ERRORS_ON_CLOSE",
-            "IS_JYTHON",
-            "PY3K",
-            "SERVER_NAME",
-            "SERVER_SOFTWARE",
-            "SOCKET_TIMEOUT",
-            "THREAD_STOP_CHECK_INTERVAL",
-            "VERSION",
-            "CherryPyWSGIServer",
-            "NullHandler",
-            "Rocket",
-            "b",
-            "ssl",
-            "u",
-        ),
-        "rocket.classic",
-    ),
+    **dict.fromkeys(CLASSIC_NAMES, "rocket.classic"),
 }
 
 

@@ -9,20 +9,16 @@ A keyword or flag wins over the environment, that over a TOML file, that over th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Optional, TypeVar
+from typing import Optional
 
 from rocket.errors import ConfigError
 from rocket.kinds import (
     GIB,
     KIB,
     MIB,
-    Kind,
-    WrongItem,
     addresses,
     choice,
     count,
@@ -42,9 +38,19 @@ from rocket.kinds import (
     verification,
     words,
 )
-
-T = TypeVar("T")
-Given = dict[str, tuple[object, str]]  # option -> (the value as it was written, where)
+from rocket.options import (
+    COMMAND_LINE,
+    DEFAULT,
+    KEYWORD,
+    Given,
+    Option,
+    file_in,
+    from_origin,
+    given_by_environ,
+    given_by_toml,
+    option,
+    unknown,
+)
 
 LISTENING = "Listening"
 PROXIES = "Behind a proxy"
@@ -70,56 +76,6 @@ FORWARDING_FIELDS = (
     "x-forwarded-ssl",
     "x-real-ip",
 )
-
-DEFAULT = "default"
-KEYWORD = "keyword"
-COMMAND_LINE = "the command line"
-
-
-# --- The options -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Option:
-    """What is known of one option. Everything but the name stands in its declaration."""
-
-    name: str
-    default: object
-    kind: Kind
-    group: str
-    help: str
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        return "ROCKET_" + self.name.upper()
-
-    def show(self, value: object) -> str:
-        """Return *value* for a person to read: `64KiB`, `75 seconds`, `yes`."""
-        text = self.kind.show(value) or '""'
-        return f"{text} {self.kind.unit}" if self.kind.unit and text[-1:].isdigit() else text
-
-    def read(self, value: object, origin: str) -> object:
-        """Return *value* as the option's type, or raise ConfigError that names *origin*."""
-        try:
-            return self.kind.read(value)
-        except ConfigError as exc:  # it knows better than *expects* what is wrong
-            raise ConfigError(f"{self.name}: {exc}{_from(origin)}") from None
-        except OverflowError:
-            raise ConfigError(f"{self.name} is too large: {value!r}{_from(origin)}") from None
-        except WrongItem as exc:
-            raise ConfigError(f"{self.name} must be {self.kind.expects}, not {exc.args[0]!r}{_from(origin)}") from None
-        except (ValueError, TypeError):
-            shown = type(value).__name__ if self.kind.secret else repr(value)
-            raise ConfigError(f"{self.name} must be {self.kind.expects}, not {shown}{_from(origin)}") from None
-
-
-def option(default: T, kind: Kind, group: str, help: str) -> T:
-    """Declare an option. Typed as its value, like `dataclasses.field`, so that mypy knows `config.max_threads`."""
-    return field(default=default, repr=not kind.secret, metadata={"kind": kind, "group": group, "help": help})
 
 
 @dataclass(frozen=True, init=False)
@@ -403,9 +359,9 @@ class Config:
         *cli* maps options' names to values. Of the two files in *folder* the first that exists counts;
         it need not exist, but *file* must.
         """
-        path = file or _file_in(folder)
-        given: Given = {} if path is None else _given_by_toml(path)
-        given.update(_given_by_environ(environ))
+        path = file or file_in(folder)
+        given: Given = {} if path is None else given_by_toml(path)
+        given.update(given_by_environ(environ, OPTIONS))
         given.update({name: (value, COMMAND_LINE) for name, value in cli.items()})
         config = cls.__new__(cls)
         config._settle(given)
@@ -432,9 +388,9 @@ class Config:
         values = {name: declared.default for name, declared in OPTIONS.items()}
         for name, (value, origin) in given.items():
             if name not in OPTIONS:
-                raise _unknown(name, origin)
+                raise unknown(name, origin, OPTIONS)
             if OPTIONS[name].kind.python_only and origin != KEYWORD:
-                raise ConfigError(f"{name} can be given from Python only{_from(origin)}")
+                raise ConfigError(f"{name} can be given from Python only{from_origin(origin)}")
             values[name] = OPTIONS[name].read(value, origin)
         origins = {name: origin for name, (_, origin) in given.items()}
         for name, value in values.items():
@@ -460,14 +416,14 @@ class Config:
         if others and "forwarded" in self.forwarded_headers:
             raise ConfigError(
                 f"forwarded_headers has both forwarded and {others[0]}: name those that the proxy sets, "
-                f"for a client may write the others{_from(self.origin('forwarded_headers'))}"
+                f"for a client may write the others{from_origin(self.origin('forwarded_headers'))}"
             )
         if self.proxy_protocol == "off":
             return
         if not self.forwarded_allow_ips:
             raise ConfigError(
                 f"proxy_protocol is {self.proxy_protocol}, but forwarded_allow_ips is empty: nobody could connect"
-                f"{_from(self.origin('proxy_protocol'))}"
+                f"{from_origin(self.origin('proxy_protocol'))}"
             )
         if "forwarded_headers" not in self._origins:  # who speaks the PROXY protocol hands on what the client wrote
             object.__setattr__(self, "forwarded_headers", ())
@@ -476,59 +432,3 @@ class Config:
 OPTIONS: Mapping[str, Option] = {
     each.name: Option(name=each.name, default=each.default, **each.metadata) for each in fields(Config) if each.metadata
 }
-
-
-# --- The sources -----------------------------------------------------------------------------------------------------
-
-
-def _file_in(folder: Path) -> Optional[Path]:
-    """Return the file in *folder* that may hold options."""
-    return next((path for path in (folder / "rocket.toml", folder / "pyproject.toml") if path.is_file()), None)
-
-
-def _given_by_toml(path: Path) -> Given:
-    """Read the options in [tool.rocket] of a pyproject.toml, or at the top of any other file."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        table: object = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:  # TOMLDecodeError and UnicodeDecodeError
-        raise ConfigError(f"{path} is not valid TOML: {exc}") from exc
-    prefix = ""
-    if path.name == "pyproject.toml":
-        prefix = "tool.rocket."
-        for key in ("tool", "rocket"):
-            table = table.get(key, {}) if isinstance(table, dict) else {}
-    if not isinstance(table, dict):
-        raise ConfigError(f"tool.rocket in {path} must be a table, not {table!r}")
-    return {name: (value, f"{prefix}{name} in {path}") for name, value in table.items()}
-
-
-def _given_by_environ(environ: Mapping[str, str]) -> Given:
-    """Read the variables named ROCKET_ and an option.
-
-    A misspelled one is refused, but one that resembles no option is somebody else's: Kubernetes sets ROCKET_PORT and
-    ROCKET_SERVICE_HOST beside a service of that name.
-    """
-    given: Given = {}
-    for variable, value in environ.items():
-        if not variable.startswith("ROCKET_"):
-            continue
-        name = variable[len("ROCKET_") :].lower()
-        if name in OPTIONS or get_close_matches(name, OPTIONS, n=1, cutoff=0.7):
-            given[name] = (value, f"{variable} in the environment")
-    return given
-
-
-def _unknown(name: str, origin: str) -> ConfigError:
-    near = get_close_matches(name.replace("-", "_").lower(), OPTIONS, n=1)
-    hint = f": did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"unknown option {name!r}{hint}{_from(origin)}")
-
-
-def _from(origin: str) -> str:
-    return "" if origin == KEYWORD else f" (from {origin})"

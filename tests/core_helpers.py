@@ -1,5 +1,6 @@
 """What several test modules share. Nothing here is a fixture."""
 
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -46,3 +47,42 @@ def kill(victim, exception=SystemExit):
 
     done = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident), ctypes.py_object(exception))
     assert done == 1
+
+
+class Miser:
+    """A socket that takes what *appetite* says at each call: bytes, or None for not now."""
+
+    def __init__(self, appetite=()):
+        self.appetite = iter(appetite)
+        self.taken = b""
+        self.closed = False
+
+    def _take(self, data):
+        most = next(self.appetite, 1 << 30)
+        if most is None:
+            raise BlockingIOError
+        part = bytes(data[:most])
+        self.taken += part
+        return len(part)
+
+    def send(self, data):
+        return self._take(data)
+
+    def sendmsg(self, parts):
+        return self._take(b"".join(parts))
+
+    def fileno(self):
+        return -1
+
+    def close(self):
+        self.closed = True
+
+
+def fill_file(file, data):
+    file.write(data)
+    file.flush()
+    return data
+
+
+def count_descriptors():
+    return len(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))

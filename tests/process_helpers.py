@@ -14,32 +14,20 @@ from core_helpers import PATIENCE
 ROOT = Path(__file__).parent.parent
 
 
-class Process:
-    """Python with *arguments* in *folder*, and the lines that it has printed.
+class Reading:
+    """A process, and the lines that it prints to *stream*, a pipe, read as they come."""
 
-    *listening* matches the line that tells where it listens; its first group is HOST:PORT.
-    """
-
-    def __init__(self, *arguments, folder, listening=r"http://([^ ,]+?)/", **variables):
-        self._listening = listening
+    def __init__(self, process, stream):
+        self.process = process
+        self._stream = stream
         self._lines = []  # guarded by _arrived
         self._arrived = threading.Condition()
-        self._ended = False  # guarded by _arrived
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ROCKET_", "DJANGO_"))}
-        self.process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            cwd=folder,
-            env={**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._ended = False  # no more lines; guarded by _arrived
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
-        for line in self.process.stdout:
+        for line in self._stream:
             with self._arrived:
                 self._lines.append(line.rstrip("\n"))
                 self._arrived.notify_all()
@@ -48,11 +36,11 @@ class Process:
             self._arrived.notify_all()
 
     @property
-    def output(self):
+    def log(self):
         with self._arrived:
             return "\n".join(self._lines)
 
-    def line(self, pattern, count=1):
+    def line(self, pattern, count=1, patience=PATIENCE):
         """Wait for the *count*-th line that matches *pattern*; return the match."""
 
         def found():
@@ -60,18 +48,10 @@ class Process:
             return matches[count - 1] if len(matches) >= count else None
 
         with self._arrived:
-            self._arrived.wait_for(lambda: found() or self._ended, PATIENCE)
+            self._arrived.wait_for(lambda: found() or self._ended, patience)
             match = found()
             assert match, f"no line like {pattern!r} in\n" + "\n".join(self._lines)
             return match
-
-    def url(self, count=1):
-        return f"http://{self.line(self._listening, count)[1]}/"
-
-    def ask(self, path="", data=None, *, count=1):
-        """Return what it answers, where it listens since its *count*-th start."""
-        with urllib.request.urlopen(self.url(count) + path, data, timeout=PATIENCE) as response:
-            return response.read()
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -86,6 +66,35 @@ class Process:
         """Stop it as an operator does; return the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait()
+
+
+class Process(Reading):
+    """Python with *arguments* in *folder*, and the lines that it has printed.
+
+    *listening* matches the line that tells where it listens; its first group is HOST:PORT.
+    """
+
+    def __init__(self, *arguments, folder, listening=r"http://([^ ,]+?)/", **variables):
+        self._listening = listening
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ROCKET_", "DJANGO_"))}
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=folder,
+            env={**clean, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        super().__init__(process, process.stdout)
+
+    def url(self, count=1):
+        return f"http://{self.line(self._listening, count)[1]}/"
+
+    def ask(self, path="", data=None, *, count=1):
+        """Return what it answers, where it listens since its *count*-th start."""
+        with urllib.request.urlopen(self.url(count) + path, data, timeout=PATIENCE) as response:
+            return response.read()
 
     def end(self):
         """End it whatever it does."""

@@ -1,56 +1,38 @@
 """The whole server over real sockets: life, limits, deadlines, fairness, and what is left afterwards."""
 
-import contextlib
-import http.client
 import logging
 import os
 import resource
-import signal
 import socket
 import threading
 import time
 
 import pytest
-from core_helpers import PATIENCE, kill, thread, until
+from core_helpers import PATIENCE, count_descriptors, kill, thread, until
+from server_helpers import BIG, GET, POST, App, answer, ask, connect, rest, rocket_threads, serving
 
-from rocket import BindError, ConfigError, Server, Worker
+from rocket import ConfigError, Server, Worker
 from rocket.monitors import MONITORS
 from rocket.parts import FRESH, _may_go
-from rocket.workers.base import CLOSE, READ_MORE
 
 HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]
-GET = b"GET /%s HTTP/1.1\r\nHost: test\r\n\r\n"
-POST = b"POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n"
-BIG = 24 << 20  # bytes: more than the sockets' buffers take
 
 
-class App:
-    """/ says hello; /wait waits for `release`; /big is BIG; /echo returns the body; /stop stops the server."""
+class StubbornApp(App):
+    """Also: /stream has no end; /stop stops the server; /fail ends the thread, if it can."""
 
     def __init__(self):
-        self.server = None
-        self.begun = threading.Semaphore(0)
-        self.release = threading.Event()
+        super().__init__()
         self.closed = threading.Event()
 
-    def __call__(self, environ, start_response):
-        path = environ["PATH_INFO"]
-        body = [b"hello"]
-        if path == "/wait":
-            self.begun.release()
-            assert self.release.wait(PATIENCE)
-        elif path == "/big":
-            body = [b"x" * BIG]
-        elif path == "/stream":
-            body = self.stream()
-        elif path == "/echo":
-            body = [environ["wsgi.input"].read()]
-        elif path == "/stop":
+    def answer(self, path, environ):
+        if path == "/stream":
+            return self.stream()
+        if path == "/stop":
             self.server.stop()
         elif path == "/fail":
             raise SystemExit
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return body
+        return super().answer(path, environ)
 
     def stream(self):
         try:
@@ -62,77 +44,13 @@ class App:
 
 @pytest.fixture
 def app():
-    return App()
+    return StubbornApp()
 
 
 @pytest.fixture
 def serve(app):
-    """What starts a server of the app on a free port; stopped at the end whatever it does."""
-    servers = []
-
-    def serve(**options):
-        server = app.server = Server(app, **{"bind": "127.0.0.1:0", "defer_accept": False, **options})
-        servers.append(server)
-        server.start()
-        return server
-
-    yield serve
-    app.release.set()
-    for server in servers:
-        server.stop()
-
-
-def connect(server, data=b""):
-    sock = socket.create_connection(server.addresses[0], timeout=PATIENCE)
-    if data:
-        sock.sendall(data)
-    return sock
-
-
-def ask(server, path="", method="GET", body=None):
-    connection = http.client.HTTPConnection(*server.addresses[0], timeout=PATIENCE)
-    try:
-        connection.request(method, "/" + path, body)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def answer(sock):
-    """Read one answer with a Content-Length from *sock*; return head and body."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = sock.recv(65536)
-        if not part:
-            return data, b""
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
-    while len(body) < length:
-        part = sock.recv(1 << 20)
-        assert part, "the answer was cut"
-        body += part
-    return head, body
-
-
-def rest(sock):
-    """Read until the end, which may be a reset."""
-    data = b""
-    try:
-        while part := sock.recv(1 << 20):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))
-
-
-def rocket_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("rocket-")]
+    with serving(app, bind="127.0.0.1:0") as serve:
+        yield serve
 
 
 def balanced(server):
@@ -372,181 +290,6 @@ def test_out_of_descriptors_it_lets_idle_connections_go(serve, caplog):
         sock.close()
 
 
-# ---------------------------------------------------------------------- life
-
-
-def test_start_and_stop_20_times_leaks_nothing(app):
-    server = Server(app, bind="127.0.0.1:0")
-    before = None
-    for _ in range(20):
-        server.start()
-        assert ask(server) == (200, b"hello")
-        server.stop()
-        assert not server.running
-        if before is None:
-            before = descriptors()  # what Python opened for the first request stays
-    assert descriptors() <= before
-    assert rocket_threads() == []
-
-
-def test_two_servers_in_one_process(serve):
-    one, other = serve(), serve(monitor="poll")
-    assert one.addresses != other.addresses
-    with connect(one, GET % b"") as sock:
-        answer(sock)
-        other.stop()
-        sock.sendall(GET % b"")
-        assert answer(sock)[1] == b"hello"
-
-
-def test_server_off_the_main_thread(app):
-    server = Server(app, bind="127.0.0.1:0")
-    with thread(server.serve_forever):
-        until(lambda: server.running)
-        assert ask(server) == (200, b"hello")
-        server.stop()
-    assert not server.running
-
-
-@pytest.mark.parametrize("method", ["drain", "stop"])
-def test_a_signals_handler_of_the_program_may_stop_serve_forever(app, method):
-    server = Server(app, bind="127.0.0.1:0")
-    before = signal.signal(signal.SIGUSR2, lambda *_: getattr(server, method)())
-    try:
-        server.serve_forever(lambda: signal.raise_signal(signal.SIGUSR2), handle_signals=False)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert not server.running
-
-
-def test_the_second_call_of_a_signals_handler_does_not_wait(app):
-    server = Server(app, bind="127.0.0.1:0", graceful_timeout=1000)
-    before = signal.signal(signal.SIGUSR2, lambda *_: server.drain())
-    main = threading.get_ident()
-
-    def ask_and_stop():
-        with contextlib.suppress(OSError, http.client.HTTPException):  # cut off
-            ask(server, "wait")
-
-    def signal_twice():
-        assert app.begun.acquire(timeout=PATIENCE)
-        signal.pthread_kill(main, signal.SIGUSR2)
-        until(lambda: server._running is None or server._running.draining)
-        signal.pthread_kill(main, signal.SIGUSR2)
-
-    try:
-        with contextlib.ExitStack() as stack:
-
-            def ready():
-                stack.enter_context(thread(ask_and_stop))
-                stack.enter_context(thread(signal_twice))
-
-            server.serve_forever(ready, handle_signals=False)
-            app.release.set()
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert not server.running
-
-
-def test_what_a_signals_handler_raises_ends_serve_forever(app):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    server = Server(app, bind="127.0.0.1:0")
-    before = signal.signal(signal.SIGUSR2, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            server.serve_forever(lambda: signal.raise_signal(signal.SIGUSR2), handle_signals=False)
-        assert server.running  # what becomes of it is the program's to say, now
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-        server.stop()
-    assert not server.running
-
-
-def test_serve_forever_after_a_stop(app):
-    server = Server(app, bind="127.0.0.1:0")
-    server.start()
-    server.stop()
-    with thread(server.serve_forever) as running:
-        until(lambda: server.running)
-        running.join(0.2)
-        alive = running.is_alive()
-        server.stop()
-    assert alive
-
-
-def test_context_manager_starts_and_drains(app):
-    with Server(app, bind="127.0.0.1:0") as server:
-        assert ask(server) == (200, b"hello")
-        url = server.url
-    assert url.startswith("http://127.0.0.1:")
-    assert server.addresses == []
-    assert server.stats == {"running": False}
-    with pytest.raises(RuntimeError):
-        assert server.url
-
-
-def test_several_binds(app):
-    with Server(app, bind=["127.0.0.1:0", "127.0.0.1:0", "localhost:0"]) as server:
-        assert len(server.addresses) >= 3
-        assert len(set(server.addresses)) == len(server.addresses)
-        for address in server.addresses:
-            with socket.create_connection(address, timeout=PATIENCE) as sock:
-                sock.sendall(GET % b"")
-                assert answer(sock)[1] == b"hello"
-
-
-def test_taken_port_is_named_and_nothing_is_left(serve, app):
-    port = serve().addresses[0][1]
-    threads, before = len(rocket_threads()), descriptors()
-    server = Server(app, bind=["127.0.0.1:0", f"127.0.0.1:{port}"])
-    with pytest.raises(BindError, match=f"127.0.0.1:{port}"):
-        server.start()
-    assert not server.running
-    assert len(rocket_threads()) <= threads
-    # Fewer may be open than before, what an earlier test left to the garbage collector; and for a moment one more, of
-    # the other server's, which reads a file about the host.
-    until(lambda: descriptors() <= before)
-
-
-def test_unknown_option_is_named(app):
-    with pytest.raises(ConfigError, match="max_threads"):
-        Server(app, max_thread=3)
-
-
-def test_starting_twice_is_refused(serve):
-    server = serve()
-    with pytest.raises(RuntimeError, match="running already"):
-        server.start()
-
-
-def test_stopping_twice_is_not(serve):
-    server = serve()
-    with thread(server.stop), thread(server.stop), thread(server.drain):
-        pass
-    server.stop()
-    assert server.drain()
-
-
-class Shout(Worker):
-    """Another protocol: lines, in capitals."""
-
-    def serve(self, connection):
-        line = connection.readline()
-        if line is None:
-            connection.deadline = self._clock() + PATIENCE
-            return READ_MORE
-        connection.write(line.upper())
-        return CLOSE
-
-
-def test_worker_of_one_s_own():
-    with Server(None, bind="127.0.0.1:0", worker=Shout, defer_accept=False) as server, connect(server, b"hel") as sock:
-        sock.sendall(b"lo\n")
-        assert rest(sock) == b"HELLO\n"
-
-
 # ---------------------------------------------------------------------- the end
 
 
@@ -690,10 +433,10 @@ def test_start_that_fails_leaves_nothing_behind():
             Server(None, bind="127.0.0.1:0", worker=Moody).start()
 
     start()
-    before = descriptors()
+    before = count_descriptors()
     for _ in range(3):
         start()
-    assert descriptors() <= before
+    assert count_descriptors() <= before
     assert rocket_threads() == []
 
 

@@ -9,6 +9,7 @@ from wsgiref.validate import validator
 
 import pytest
 from core_helpers import PATIENCE, thread, until
+from server_helpers import BIG, GET, App, answer, rest, serving
 
 from rocket import BindError, ConfigError, Server
 from rocket.monitors import MONITORS
@@ -16,44 +17,31 @@ from rocket.monitors import MONITORS
 HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]
 LINUX = sys.platform.startswith("linux")
 KINDS = ["tcp", "reuseport", "unix", "abstract", "fd", "fd-unix"]
-GET = b"GET /%s HTTP/1.1\r\nHost: test\r\n\r\n"
-BIG = 8 << 20  # bytes: more than the sockets' buffers take
 
 
-class App:
-    """/ says hello; /environ what it was told; /wait waits for `release`; /big is BIG; /echo returns the body."""
+class CarefulApp(App):
+    """Reads no more than there is, so that the validator has no objection. Also: /fork has a child that ends."""
 
     def __init__(self):
-        self.begun = threading.Semaphore(0)
-        self.release = threading.Event()
-        self.environ = {}
-        self.seen = {}  # the statistics then
+        super().__init__()
+        self.seen = {}  # the statistics when /environ was asked for
 
-    def __call__(self, environ, start_response):
-        path = environ["PATH_INFO"]
-        body = b"hello"
+    def answer(self, path, environ):
         if path == "/environ":
-            self.environ = dict(environ)
             self.seen = environ["rocket.stats"]()
-        elif path == "/wait":
-            self.begun.release()
-            assert self.release.wait(PATIENCE)
-        elif path == "/big":
-            body = b"x" * BIG
         elif path == "/echo":
-            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            return [environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))]
         elif path == "/fork":
             pid = os.fork()
             if pid == 0:
                 os._exit(0)
             os.waitpid(pid, 0)
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
-        return [body]
+        return super().answer(path, environ)
 
 
 @pytest.fixture
 def app():
-    return App()
+    return CarefulApp()
 
 
 @pytest.fixture
@@ -85,18 +73,8 @@ def binds(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve(app):
-    """What starts a server of the app; stopped at the end whatever it does."""
-    servers = []
-
-    def serve(bind, **options):
-        servers.append(Server(app, **{"bind": bind, "defer_accept": False, **options}))
-        servers[-1].start()
-        return servers[-1]
-
-    yield serve
-    app.release.set()
-    for server in servers:
-        server.stop()
+    with serving(app) as serve:
+        yield lambda bind, **options: serve(bind=bind, **options)
 
 
 def connect(address, data=b""):
@@ -111,39 +89,14 @@ def connect(address, data=b""):
     return sock
 
 
-def answer(sock):
-    """Return status and body of an answer with a Content-Length."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = sock.recv(65536)
-        assert part, "the connection was closed"
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
-    while len(body) < length:
-        part = sock.recv(1 << 20)
-        assert part, "the answer was cut"
-        body += part
-    return head.split(b"\r\n")[0], body
-
-
-def rest(sock):
-    data = b""
-    try:
-        while part := sock.recv(1 << 20):
-            data += part
-    except ConnectionResetError:
-        pass
-    return data
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_requests_are_answered(serve, binds, kind):
     server = serve(binds(kind))
     with connect(server.addresses[0]) as sock:
         for _ in range(3):
             sock.sendall(GET % b"")
-            assert answer(sock) == (b"HTTP/1.1 200 OK", b"hello")
+            head, body = answer(sock)
+            assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"hello")
         sock.sendall(GET % b"" + GET % b"big" + b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc")
         assert answer_of(sock, 5) == b"hello"
         assert answer_of(sock, BIG) == b"x" * BIG
@@ -185,7 +138,7 @@ def test_drain_finishes_what_is_in_progress_and_lets_nobody_in(serve, binds, app
     server = serve(binds(kind))
     (address,) = server.addresses
     idle = connect(address, GET % b"")
-    answer(idle)
+    assert answer(idle)[1] == b"hello"
     busy = connect(address, GET % b"wait")
     assert app.begun.acquire(timeout=PATIENCE)
     with thread(server.drain, PATIENCE):
@@ -288,7 +241,8 @@ def test_a_unix_socket_passes_wsgiref_s_validator(binds):
         return [b"ok"]
 
     with Server(application, bind=binds("unix")) as server, connect(server.addresses[0], GET % b"") as sock:
-        assert answer(sock) == (b"HTTP/1.1 200 OK", b"ok")
+        head, body = answer(sock)
+        assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"ok")
     assert seen == ["localhost"]
 
 

@@ -72,7 +72,7 @@ def select_is_full(subject: Subject) -> Iterator[Complaint]:
     if _monitor_name(subject) != "select":
         return
     room = room_for_connections(host.select_size)
-    wanted = config.max_connections or room_for_connections(host.open_files)
+    wanted = _wanted(subject)
     if wanted <= room:
         return
     better = _better(subject)
@@ -87,9 +87,7 @@ def select_is_full(subject: Subject) -> Iterator[Complaint]:
 
 def monitor_scans(subject: Subject) -> Iterator[Complaint]:
     """A monitor whose cost grows with all connections was chosen, where a better one is to be had."""
-    config, host = subject.config, subject.host
-    name, better = _monitor_name(subject), _better(subject)
-    wanted = config.max_connections or room_for_connections(host.open_files)
+    name, better, wanted = _monitor_name(subject), _better(subject), _wanted(subject)
     if name != "poll" or better not in SCALABLE or wanted <= MANY:  # select holds no more than that
         return
     yield Complaint(
@@ -122,7 +120,7 @@ def keep_alive(subject: Subject) -> Iterator[Complaint]:
 def monitor_exists(subject: Subject) -> Iterator[Complaint]:
     """The monitor is not to be had here, or `auto` finds only one that scans: Python was built without the others."""
     config, host = subject.config, subject.host
-    here = [name for name, reason in host.monitors.items() if reason is None]
+    here = _monitors_here(subject)
     asked = config.monitor
     if isinstance(asked, str) and asked in host.monitors and host.monitors[asked] is not None:
         yield Complaint(
@@ -149,11 +147,20 @@ def _monitor_name(subject: Subject) -> str:
     """Return the monitor's name, also for `auto`; "" for somebody's own."""
     asked = subject.config.monitor
     if asked == "auto":
-        return next((name for name, reason in subject.host.monitors.items() if reason is None), "")
+        return next(iter(_monitors_here(subject)), "")
     return asked if isinstance(asked, str) else ""
 
 
 def _better(subject: Subject) -> str:
     """Return the best other monitor that the host has."""
-    names = [name for name, reason in subject.host.monitors.items() if reason is None and name != "select"]
-    return names[0] if names else ""
+    return next((name for name in _monitors_here(subject) if name != "select"), "")
+
+
+def _monitors_here(subject: Subject) -> list[str]:
+    """Return the monitors that the host has, in the order in which `auto` tries them."""
+    return [name for name, reason in subject.host.monitors.items() if reason is None]
+
+
+def _wanted(subject: Subject) -> int:
+    """Return how many connections there may be: what is asked for, or else what the limit on open files allows."""
+    return subject.config.max_connections or room_for_connections(subject.host.open_files)

@@ -22,13 +22,16 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
+from rocket import CLASSIC_NAMES
 from rocket.classic.app import ClassicApp
-from rocket.classic.log import NullHandler, forward_errors
-from rocket.config import OPTIONS
+from rocket.classic.log import NullHandler as NullHandler
+from rocket.classic.log import forward_errors
 from rocket.errors import ConfigError
+from rocket.files import Folder
 from rocket.kinds import LONGEST_SECONDS
 from rocket.server import Server
 from rocket.version import __version__
+from rocket.workers import FileWorker
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -60,28 +63,7 @@ UNLIMITED = 1000
 log = logging.getLogger("Rocket")
 log.addHandler(NullHandler())
 
-__all__ = [
-    "BUF_SIZE",
-    "DEFAULTS",
-    "DEFAULT_LISTEN_QUEUE_SIZE",
-    "DEFAULT_MAX_THREADS",
-    "DEFAULT_MIN_THREADS",
-    "HTTP_SERVER_SOFTWARE",
-    "IGNORE_ERRORS_ON_CLOSE",
-    "IS_JYTHON",
-    "PY3K",
-    "SERVER_NAME",
-    "SERVER_SOFTWARE",
-    "SOCKET_TIMEOUT",
-    "THREAD_STOP_CHECK_INTERVAL",
-    "VERSION",
-    "CherryPyWSGIServer",
-    "NullHandler",
-    "Rocket",
-    "b",
-    "ssl",
-    "u",
-]
+__all__ = list(CLASSIC_NAMES)
 
 
 def __getattr__(name: str) -> object:
@@ -382,13 +364,8 @@ def _folder(app_info: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     root = app_info.get("document_root")
     if not root:
         raise ConfigError("method 'fs' needs app_info['document_root'], the folder to serve")
-    try:
-        make = import_module("rocket.files").Folder
-    except ModuleNotFoundError:
-        raise ConfigError("method 'fs': this Rocket has no worker for files") from None
     # No index files: a folder was listed or not found, whatever is in it.
-    folder = make(root, index=(), listing=bool(app_info.get("display_index")))
-    return folder, {"worker": import_module("rocket.workers.files").FileWorker}
+    return Folder(root, index=(), listing=bool(app_info.get("display_index"))), {"worker": FileWorker}
 
 
 def _tls_options(interface: Interface) -> dict[str, Any]:
@@ -398,11 +375,4 @@ def _tls_options(interface: Interface) -> dict[str, Any]:
     given = {"keyfile": interface.keyfile, "certfile": interface.certfile}
     if interface.ca_certs:
         given.update(ca_certs=interface.ca_certs, cert_reqs="optional")  # as then: who shows none is served, too
-    return _known(f"interface {interface.bind} with a certificate", **given)
-
-
-def _known(what: str, **options: Any) -> dict[str, Any]:
-    missing = [name for name in options if name not in OPTIONS]
-    if missing:
-        raise ConfigError(f"{what}: this Rocket has no option {', '.join(missing)}")
-    return options
+    return given

@@ -10,76 +10,64 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from rocket.commands import Tools
+from rocket.commands.application import from_folder, load_application
+from rocket.commands.flags import Configured, configured, load_config
 
 if TYPE_CHECKING:
     from rocket.checks import Finding, Subject
 
 PAGES = "docs/checks.md"
-
-
-def make(tools: Tools) -> click.Command:
-    """Return the command."""
-
-    @click.command(
-        cls=tools.command_class,
-        epilog=f"Exit code 0: nothing was found; 1: something was. {PAGES} has a section for each number.",
-    )
-    @click.argument("app", required=False)
-    @click.option(
-        "--app-dir",
-        type=click.Path(path_type=Path),
-        default=".",
-        help="Import the application from this folder.  [default: the current one]",
-    )
-    @click.option("--behind", metavar="NAME", help="The load balancer in front: " + ", ".join(_BALANCERS) + ".")
-    @click.option("--ignore", multiple=True, metavar="RKT-...", help="Leave this check out; may be repeated.")
-    @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-    @click.pass_context
-    def check(
-        ctx: click.Context,
-        /,
-        app: Optional[str],
-        *,
-        app_dir: Path,
-        behind: Optional[str],
-        ignore: tuple[str, ...],
-        as_json: bool,
-        threads: Optional[tuple[int, int]],
-        file: Optional[Path],
-        chdir: Optional[Path],
-        **flags: object,
-    ) -> None:
-        """Look at the options, the host and the application APP for what will go wrong under traffic.
-
-        Takes what `rocket serve` takes. Nothing is listened on. Without APP its databases are not looked at.
-        """
-        from rocket import checks
-        from rocket.binds import parse_binds
-        from rocket.certificates import Certificates, secured
-
-        left_out = _numbers(ignore)
-        if behind is not None and behind.lower() not in _BALANCERS:
-            raise click.UsageError(f"--behind: {behind!r} is none of {', '.join(_BALANCERS)}")
-        config = tools.load_config(threads, file, chdir, flags)
-        sys.path.insert(0, str(app_dir.resolve()))  # also without APP: a policy or monitor may be there
-        application = checks.Application()
-        if app is not None:
-            with redirect_stdout(sys.stderr):  # ours is for the findings
-                tools.load_application(app)
-                application = checks.look_at(app)
-        Certificates(
-            secured(parse_binds(config.bind), config), config
-        )  # what cannot be is a ConfigError: 2, as `serve`
-        subject = checks.Subject(config, checks.read_host(), application, behind and behind.lower())
-        findings = checks.run(subject, left_out)
-        click.echo(_as_json(findings, subject, left_out) if as_json else _as_text(findings, subject, left_out))
-        ctx.exit(1 if findings else 0)
-
-    return tools.configured(check)
-
-
 _BALANCERS = ("alb", "nginx", "traefik", "caddy", "gcp", "envoy")  # those of rocket.checks, which is imported late
+
+
+@configured
+@click.command(
+    cls=Configured,
+    epilog=f"Exit code 0: nothing was found; 1: something was. {PAGES} has a section for each number.",
+)
+@click.argument("app", required=False)
+@from_folder
+@click.option("--behind", metavar="NAME", help="The load balancer in front: " + ", ".join(_BALANCERS) + ".")
+@click.option("--ignore", multiple=True, metavar="RKT-...", help="Leave this check out; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    /,
+    app: Optional[str],
+    *,
+    app_dir: Path,
+    behind: Optional[str],
+    ignore: tuple[str, ...],
+    as_json: bool,
+    threads: Optional[tuple[int, int]],
+    file: Optional[Path],
+    chdir: Optional[Path],
+    **flags: object,
+) -> None:
+    """Look at the options, the host and the application APP for what will go wrong under traffic.
+
+    Takes what `rocket serve` takes. Nothing is listened on. Without APP its databases are not looked at.
+    """
+    from rocket import checks
+    from rocket.binds import parse_binds
+    from rocket.certificates import Certificates, secured
+
+    left_out = _numbers(ignore)
+    if behind is not None and behind.lower() not in _BALANCERS:
+        raise click.UsageError(f"--behind: {behind!r} is none of {', '.join(_BALANCERS)}")
+    config = load_config(threads, file, chdir, flags)
+    sys.path.insert(0, str(app_dir.resolve()))  # also without APP: a policy or monitor may be there
+    application = checks.Application()
+    if app is not None:
+        with redirect_stdout(sys.stderr):  # ours is for the findings
+            load_application(app)
+            application = checks.look_at(app)
+    Certificates(secured(parse_binds(config.bind), config), config)  # what cannot be is a ConfigError: 2, as `serve`
+    subject = checks.Subject(config, checks.read_host(), application, behind and behind.lower())
+    findings = checks.run(subject, left_out)
+    click.echo(_as_json(findings, subject, left_out) if as_json else _as_text(findings, subject, left_out))
+    ctx.exit(1 if findings else 0)
 
 
 def _numbers(given: Sequence[str]) -> frozenset[str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from rocket.commands import Tools
+from rocket.commands.application import NoApplication, from_folder, load_application
+from rocket.commands.flags import Configured, configured, load_config
 
 if TYPE_CHECKING:
     from rocket.config import Config
@@ -19,122 +20,98 @@ if TYPE_CHECKING:
 SHORTEST_BUDGET = 5.0  # s
 
 
-class NoApplication(click.ClickException):
-    """The application cannot be imported."""
+@configured
+@click.command(
+    cls=Configured,
+    epilog="It sends what you tell it to, many times: name URLs that may be asked for often, and a database that "
+    "is there to be tried. docs/tuning.md explains what is measured.",
+)
+@click.argument("app")
+@from_folder
+@click.option("--url", "urls", multiple=True, metavar="PATH", help="What to ask for, in turn.  [default: /]")
+@click.option("--method", default=None, metavar="NAME", help="[default: GET, or POST with --data]")
+@click.option("--data", default="", metavar="TEXT", help="The body of each request; @FILE takes it from a file.")
+@click.option("--header", "headers", multiple=True, metavar="NAME: VALUE", help="A field of each request.")
+@click.option(
+    "--connections",
+    type=click.IntRange(2, 10_000),
+    default=128,
+    show_default=True,
+    help="Clients at the same time, at most: what you expect in the worst hour.",
+)
+@click.option("--idle", type=click.IntRange(0, 20_000), default=0, help="Idle connections beside them.  [default: 0]")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=SHORTEST_BUDGET, max=3600),
+    default=60.0,
+    show_default=True,
+    help="Seconds that it may take, without the application's start.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep figures (JSON), a picture (PNG; rocket[bench]) and what the application has printed in this folder.",
+)
+@click.option("--quiet", is_flag=True, help="Do not tell of each step.")
+@click.pass_context
+def tune(
+    ctx: click.Context,
+    /,
+    app: str,
+    *,
+    app_dir: Path,
+    urls: tuple[str, ...],
+    method: Optional[str],
+    data: str,
+    headers: tuple[str, ...],
+    connections: int,
+    idle: int,
+    budget: float,
+    output: Optional[Path],
+    quiet: bool,
+    threads: Optional[tuple[int, int]],
+    file: Optional[Path],
+    chdir: Optional[Path],
+    **flags: object,
+) -> None:
+    """Drive the WSGI application APP, say what limits it, and print the options that suit it.
 
-    exit_code = 4  # as `rocket serve` exits
+    It is started in a process of its own, on a free port of the loopback interface, with the options that
+    `rocket serve` would take; the clients are another process. The result is a [tool.rocket] table.
+    """
+    from rocket.bench.limits import raise_open_files
+    from rocket.tuning.requests import parse
+    from rocket.tuning.trial import Target
 
-
-def make(tools: Tools) -> click.Command:
-    """Return the command."""
-
-    @click.command(
-        cls=tools.command_class,
-        epilog="It sends what you tell it to, many times: name URLs that may be asked for often, and a database that "
-        "is there to be tried. docs/tuning.md explains what is measured.",
-    )
-    @click.argument("app")
-    @click.option(
-        "--app-dir",
-        type=click.Path(path_type=Path),
-        default=".",
-        help="Import the application from this folder.  [default: the current one]",
-    )
-    @click.option("--url", "urls", multiple=True, metavar="PATH", help="What to ask for, in turn.  [default: /]")
-    @click.option("--method", default=None, metavar="NAME", help="[default: GET, or POST with --data]")
-    @click.option("--data", default="", metavar="TEXT", help="The body of each request; @FILE takes it from a file.")
-    @click.option("--header", "headers", multiple=True, metavar="NAME: VALUE", help="A field of each request.")
-    @click.option(
-        "--connections",
-        type=click.IntRange(2, 10_000),
-        default=128,
-        show_default=True,
-        help="Clients at the same time, at most: what you expect in the worst hour.",
-    )
-    @click.option(
-        "--idle", type=click.IntRange(0, 20_000), default=0, help="Idle connections beside them.  [default: 0]"
-    )
-    @click.option(
-        "--budget",
-        type=click.FloatRange(min=SHORTEST_BUDGET, max=3600),
-        default=60.0,
-        show_default=True,
-        help="Seconds that it may take, without the application's start.",
-    )
-    @click.option(
-        "--output",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="FOLDER",
-        help="Keep figures (JSON), a picture (PNG; rocket[bench]) and what the application has printed in this folder.",
-    )
-    @click.option("--quiet", is_flag=True, help="Do not tell of each step.")
-    @click.pass_context
-    def tune(
-        ctx: click.Context,
-        /,
-        app: str,
-        *,
-        app_dir: Path,
-        urls: tuple[str, ...],
-        method: Optional[str],
-        data: str,
-        headers: tuple[str, ...],
-        connections: int,
-        idle: int,
-        budget: float,
-        output: Optional[Path],
-        quiet: bool,
-        threads: Optional[tuple[int, int]],
-        file: Optional[Path],
-        chdir: Optional[Path],
-        **flags: object,
-    ) -> None:
-        """Drive the WSGI application APP, say what limits it, and print the options that suit it.
-
-        It is started in a process of its own, on a free port of the loopback interface, with the options that
-        `rocket serve` would take; the clients are another process. The result is a [tool.rocket] table.
-        """
-        from rocket.bench.limits import raise_open_files
-        from rocket.tuning.requests import parse
-        from rocket.tuning.trial import Target
-
-        requests = parse(urls, method, data, headers)
-        config = tools.load_config(threads, file, chdir, flags)
-        sys.path.insert(0, str(app_dir.resolve()))  # a policy or monitor may be there, too
-        _check_names(config)
-        short = raise_open_files(connections + idle)
-        if short is not None:
-            raise click.UsageError(short)
+    requests = parse(urls, method, data, headers)
+    config = load_config(threads, file, chdir, flags)
+    sys.path.insert(0, str(app_dir.resolve()))  # a policy or monitor may be there, too
+    _check_names(config)
+    short = raise_open_files(connections + idle)
+    if short is not None:
+        raise click.UsageError(short)
+    if output is not None:
+        _make_folder(output)
+    with Target([app, "--app-dir", str(app_dir.resolve())]) as target:
+        outcome = _session(target, app, requests, config, clients=connections, idle=idle, budget=budget, quiet=quiet)
+        _print(outcome, config, target)
         if output is not None:
-            _make_folder(output)
-        with Target([app, "--app-dir", str(app_dir.resolve())]) as target:
-            outcome = _session(
-                target, app, requests, config, clients=connections, idle=idle, budget=budget, quiet=quiet
-            )
-            _print(outcome, config, target)
-            if output is not None:
-                _save(output, outcome, config, target, app=app, requests=requests)
-        ctx.exit(0 if outcome.complete else 1)
-
-    return tools.configured(tune)
+            _save(output, outcome, config, target, app=app, requests=requests)
+    ctx.exit(0 if outcome.complete else 1)
 
 
-def make_target(tools: Tools) -> click.Command:
-    """Return the hidden command that runs the application for `rocket tune`, in a process of its own."""
+@click.command("tune-target", hidden=True)
+@click.argument("app")
+@from_folder
+@click.argument("orders", type=int)
+@click.argument("answers", type=int)
+def tune_target(app: str, app_dir: Path, orders: int, answers: int) -> None:
+    from rocket.tuning.target import obey, open_pipes
 
-    @click.command("tune-target", hidden=True)
-    @click.argument("app")
-    @click.option("--app-dir", type=click.Path(path_type=Path), default=".")
-    @click.argument("orders", type=int)
-    @click.argument("answers", type=int)
-    def tune_target(app: str, app_dir: Path, orders: int, answers: int) -> None:
-        from rocket.tuning.target import obey, open_pipes
-
-        orders_file, answers_file = open_pipes(orders, answers)
-        sys.path.insert(0, str(app_dir.resolve()))
-        obey(tools.load_application(app), orders_file, answers_file)
-
-    return tune_target
+    orders_file, answers_file = open_pipes(orders, answers)
+    sys.path.insert(0, str(app_dir.resolve()))
+    obey(load_application(app), orders_file, answers_file)
 
 
 def _check_names(config: Config) -> None:

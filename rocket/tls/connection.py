@@ -12,8 +12,9 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from rocket.connection import Connection, Output, _Range
+from rocket.connection import Connection
 from rocket.errors import ConnectionLost, NotTLS
+from rocket.output import Output, Range
 from rocket.tls.variables import ssl_variables
 
 if TYPE_CHECKING:
@@ -64,14 +65,9 @@ class TLSConnection(Connection):
         byte is not TLS's; what it has sent is in the buffer then. The connection is plain afterwards, so that
         it can be answered, or drained.
         """
-        try:
-            data = self.sock.recv(RECEIVE_BYTES)
-        except (BlockingIOError, InterruptedError):
+        data = self._receive("the peer went away in the handshake")
+        if data is None:
             return False
-        except OSError as exc:
-            raise ConnectionLost(str(exc)) from exc
-        if not data:
-            raise ConnectionLost("the peer went away in the handshake")
         session = self._session
         if session is None:
             if data[0] != HANDSHAKE_RECORD:
@@ -103,17 +99,24 @@ class TLSConnection(Connection):
             return super().fill()
         if self.eof or (self._output is not None and self._is_lazy()):
             return False  # lazy: a new key that the peer asks for would come behind what is encrypted with it
+        # Without a close_notify anybody may have cut it (RFC 8446, 6.1).
+        data = self._receive("the peer closed the connection without ending TLS")
+        if data is None:
+            return False
+        session.incoming.write(data)
+        return self._decrypt(session)
+
+    def _receive(self, at_end: str) -> Optional[bytes]:
+        """Return what has come over the wire, None if nothing has. Raises ConnectionLost, at the end with *at_end*."""
         try:
             data = self.sock.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
-            return False
+            return None
         except OSError as exc:
             raise ConnectionLost(str(exc)) from exc
         if not data:
-            # Without a close_notify anybody may have cut it (RFC 8446, 6.1).
-            raise ConnectionLost("the peer closed the connection without ending TLS")
-        session.incoming.write(data)
-        return self._decrypt(session)
+            raise ConnectionLost(at_end)
+        return data
 
     def _decrypt(self, session: _Session) -> bool:
         """Put what has come whole into the buffer; return whether anything has."""
@@ -281,7 +284,7 @@ class _SecureOutput(Output):
         super().close()
 
 
-class _Clear(_Range):
+class _Clear(Range):
     """Some bytes of a file, which are encrypted as they go."""
 
     __slots__ = ("_records", "_session", "_taken")

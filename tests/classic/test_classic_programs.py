@@ -116,9 +116,9 @@ def test_it_serves_until_a_signal_comes(run, source, number):
     program = run(source)
     assert b"Hello" in program.ask()
     program.signal(number)
-    assert program.wait() == 0, program.output
-    assert "the end" in program.output
-    assert "Traceback" not in program.output
+    assert program.wait() == 0, program.log
+    assert "the end" in program.log
+    assert "Traceback" not in program.log
 
 
 def test_bottles_adapter(run):
@@ -143,7 +143,7 @@ print("the end")
     assert program.ask("hello/world") == b"hello world"
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
-    assert "the end" in program.output
+    assert "the end" in program.log
 
 
 def test_the_adapter_for_bottle_of_the_documentation(run):
@@ -156,7 +156,7 @@ def test_the_adapter_for_bottle_of_the_documentation(run):
     program = run(source.replace("port=8000", f"port={port}"))
 
     def listens():
-        assert program.process.poll() is None, program.output
+        assert program.process.poll() is None, program.log
         try:
             socket.create_connection(("127.0.0.1", port), PATIENCE).close()
         except ConnectionRefusedError:
@@ -173,8 +173,8 @@ def test_web2pys_own_signal_handlers_stop_it(run, tmp_path, number):
     assert program.ask() == b"web2py"
     assert (tmp_path / "httpserver.pid").exists()
     program.signal(number)
-    assert program.wait() == 0, program.output
-    assert program.output.endswith("the end")
+    assert program.wait() == 0, program.log
+    assert program.log.endswith("the end")
     assert not (tmp_path / "httpserver.pid").exists()
 
 
@@ -186,8 +186,8 @@ def test_a_second_signal_to_web2py_does_not_wait_for_stuck_requests(run):
         program.signal(signal.SIGTERM)
         program.line("stopping")
         program.signal(signal.SIGTERM)
-        assert program.wait() == 0, program.output
-    assert program.output.endswith("the end")
+        assert program.wait() == 0, program.log
+    assert program.log.endswith("the end")
 
 
 def _ask_in_vain(program):
@@ -203,8 +203,8 @@ def test_sigusr1_restarts(run):
         assert b"Hello" in program.ask(count=count)
     program.signal(signal.SIGTERM)
     assert program.wait() == 0
-    assert program.output.count("Starting") == 1
-    assert "the end" in program.output
+    assert program.log.count("Starting") == 1
+    assert "the end" in program.log
 
 
 BACKGROUND = """
@@ -229,8 +229,8 @@ def test_in_the_background_the_program_goes_on_and_signals_still_count(run):
     program.line("goes on")
     assert program.ask() == b"background"
     program.signal(signal.SIGTERM)
-    assert program.wait() == 0, program.output
-    assert "the end" in program.output
+    assert program.wait() == 0, program.log
+    assert "the end" in program.log
 
 
 def test_ctrl_c_reaches_a_program_whose_server_is_in_the_background(run):
@@ -238,16 +238,16 @@ def test_ctrl_c_reaches_a_program_whose_server_is_in_the_background(run):
     program.ask()
     program.signal(signal.SIGINT)
     assert program.wait() != 0
-    assert "KeyboardInterrupt" in program.output
+    assert "KeyboardInterrupt" in program.log
 
 
 def test_ctrl_c_ends_start_without_signal_handlers(run):
     program = run(NATIVE.replace("demo_app})", "demo_app}, handle_signals=False)"))
     program.ask()
     program.signal(signal.SIGINT)
-    assert program.wait() == 0, program.output
-    assert "the end" in program.output
-    assert "Traceback" not in program.output
+    assert program.wait() == 0, program.log
+    assert "the end" in program.log
+    assert "Traceback" not in program.log
 
 
 def test_sigterm_lets_a_request_end(run):
@@ -314,6 +314,6 @@ def test_the_example_for_web2py(tmp_path):
     process = Process(*arguments, folder=ROOT)
     try:
         assert process.wait() == 4
-        assert "WEB2PY must be the folder of web2py" in process.output
+        assert "WEB2PY must be the folder of web2py" in process.log
     finally:
         process.end()

@@ -14,8 +14,8 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+from process_helpers import ROOT, Reading
 
-ROOT = Path(__file__).parents[2]
 APPS = Path(__file__).parent / "apps"
 PATIENCE = 20.0  # s: for what takes milliseconds; the host may be busy
 
@@ -45,7 +45,7 @@ def rocket(*arguments, cwd, **variables):
     )
 
 
-class ServerProcess:
+class ServerProcess(Reading):
     """`rocket serve` on a free port, started and listening; with a folder as *files*, `rocket files`; "": of *cwd*.
 
     `expects_errors` is set by a test whose application fails on purpose: in all others a traceback
@@ -59,17 +59,13 @@ class ServerProcess:
         self, *arguments, cwd, app_dir=APPS, files=None, bind="127.0.0.1:0", before=(), pass_fds=(), **variables
     ):
         self.expects_errors = False
-        self._lines = []  # guarded by _arrived
-        self._arrived = threading.Condition()
-        self._ended = False  # no more lines; guarded by _arrived
         what = ["serve", "--app-dir", str(app_dir)] if files is None else ["files", *([str(files)] if files else [])]
         given = command(*what, "--bind", bind, *arguments, cwd=cwd, **variables)
         given["args"] = [*before, *given["args"]]
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             **given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=pass_fds
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        super().__init__(process, process.stderr)
         try:
             listening = self.line(r"listening on (.*)")[1]
             self.line(r"threads, policy")  # the last of the start-up lines
@@ -82,32 +78,6 @@ class ServerProcess:
             self.url = found[0].rstrip("/")
             self.address = found[1].strip("[]"), int(found[2])
         self.handle = psutil.Process(self.process.pid)
-
-    def _read(self):
-        for line in self.process.stderr:
-            with self._arrived:
-                self._lines.append(line.rstrip("\n"))
-                self._arrived.notify_all()
-        with self._arrived:
-            self._ended = True
-            self._arrived.notify_all()
-
-    @property
-    def log(self):
-        with self._arrived:
-            return "\n".join(self._lines)
-
-    def line(self, pattern, patience=PATIENCE):
-        """Wait until it has printed a line that matches *pattern*; return the match."""
-
-        def found():
-            return next(filter(None, (re.search(pattern, line) for line in self._lines)), None)
-
-        with self._arrived:
-            self._arrived.wait_for(lambda: found() or self._ended, patience)
-            match = found()
-            assert match, f"no line like {pattern!r} in\n" + "\n".join(self._lines)
-            return match
 
     # ------------------------------------------------------------------ what it holds
 
@@ -156,11 +126,7 @@ class ServerProcess:
 
     # ------------------------------------------------------------------ the end
 
-    def signal(self, number):
-        self.process.send_signal(number)
-
     def wait(self):
-        """Return the exit code."""
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -169,11 +135,6 @@ class ServerProcess:
             raise AssertionError(f"it did not end:\n{self.log}") from None
         self._reader.join(PATIENCE)
         return code
-
-    def stop(self):
-        """Stop it as an operator does; return the exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait()
 
     def kill(self):
         self.process.kill()

@@ -11,6 +11,7 @@ def test_an_application_that_does_not_import_is_exit_4_with_its_traceback_and_no
     assert 'broken.py", line 5, in prepare' in done.stderr
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert "rocket/cli.py" not in done.stderr
+    assert "rocket/commands/" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("Error: importing 'broken' failed")
 
 

@@ -7,14 +7,11 @@ The first byte of an input says where to split the rest. A crash is an input to 
 the random mode also runs as it is.
 """
 
-import argparse
-import random
 import sys
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent / "http1")]
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent / "http1"), str(HERE)]
 
 try:
     import atheris
@@ -27,7 +24,8 @@ if atheris is not None:
 else:
     from rocket import http1
 
-from http1_reader import INTERESTING, byte_by_byte, read  # noqa: E402
+from fuzz_random import main  # noqa: E402
+from http1_reader import byte_by_byte, read  # noqa: E402
 
 from rocket.errors import ApplicationError  # noqa: E402
 
@@ -53,54 +51,10 @@ def check(data):
     assert head.text.count("\r") == head.text.count("\n") == head.text.count("\r\n") <= 2
 
 
-def mutate(data, others, rng):
-    data = bytearray(data)
-    for _ in range(rng.randint(1, 6)):
-        at = rng.randint(0, len(data))
-        kind = rng.randrange(5)
-        if kind == 0:
-            data[at:at] = rng.choice(INTERESTING)
-        elif kind == 1:
-            del data[at : at + rng.randint(1, 8)]
-        elif kind == 2:
-            data[at : at + 1] = bytes([rng.randrange(256)])
-        elif kind == 3:
-            other = rng.choice(others)
-            data[at:] = other[rng.randint(0, len(other)) :]
-        else:
-            end = rng.randint(at, min(len(data), at + 30))
-            data[end:end] = data[at:end]
-    return bytes(data[:2000])
+TARGETS = [([path.read_bytes() for path in sorted((HERE / "corpus").iterdir())], check)]
 
-
-def random_mode(seconds, seed):
-    rng = random.Random(seed)
-    inputs = [path.read_bytes() for path in sorted((HERE / "corpus").iterdir())]
-    for data in inputs:
-        check(data)
-    deadline = time.monotonic() + seconds
-    count = 0
-    while time.monotonic() < deadline:
-        data = mutate(rng.choice(inputs), inputs, rng)
-        try:
-            check(data)
-        except BaseException:
-            print(f"seed {seed}, input {count}: {data!r}", file=sys.stderr)
-            raise
-        count += 1
-    return len(inputs) + count
-
-
-def main():
+if __name__ == "__main__":
     if atheris is not None and "--seconds" not in sys.argv:
         atheris.Setup(sys.argv, check)
         atheris.Fuzz()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    print(f"{random_mode(options.seconds, options.seed)} inputs, no fault (seed {options.seed})")
-
-
-if __name__ == "__main__":
-    main()
+    main(TARGETS, __doc__)

@@ -96,9 +96,9 @@ def test_it_serves_the_project_until_sigterm(rocket):
     process = rocket()
     process.ask(data=b"text=hello")
     assert "hello" in json.loads(process.ask())["notes"]
-    assert "settings 'mysite.settings', DEBUG is True" in process.output
+    assert "settings 'mysite.settings', DEBUG is True" in process.log
     assert process.stop() == 0
-    assert "Traceback" not in process.output
+    assert "Traceback" not in process.log
 
 
 def test_ctrl_c_ends_it(rocket):
@@ -123,7 +123,7 @@ def test_options_come_from_flags_the_environment_and_a_file(rocket, tmp_path):
     file.write_text("monitor = 'poll'\nmax_threads = 3\n")
     process = rocket("--min-threads", "1", "--config", str(file), ROCKET_MAX_THREADS="5")
     process.line("1 to 5 threads")
-    assert "monitor poll" in process.output
+    assert "monitor poll" in process.log
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_database_connections_are_closed_by_the_thread_that_ends(rocket, tmp_pat
     assert json.loads(process.ask("connections"))["threads"] < 4  # it was retired, the server goes on
     assert process.stop() == 0
     for name in threads:
-        assert process.output.count(f"closed by {name}") == process.output.count(f"opened by {name}") == 1
+        assert process.log.count(f"closed by {name}") == process.log.count(f"opened by {name}") == 1
 
 
 def test_the_program_of_the_example_closes_them_too(start, database):

@@ -97,15 +97,15 @@ def test_pserve_serves_with_it(pserve, use):
     process = pserve(use, "host = 127.0.0.1", "port = 0", "max_threads = 3", "min_threads = 1", "monitor = poll")
     assert process.ask() == b"hello from pyramid"
     process.line("1 to 3 threads")
-    assert "monitor poll" in process.output
+    assert "monitor poll" in process.log
     assert process.stop() == 0
-    assert "Traceback" not in process.output
+    assert "Traceback" not in process.log
 
 
 def test_bind_takes_several_addresses_and_switches_are_read(pserve, use):
     process = pserve(use, "bind = 127.0.0.1:0, 127.0.0.1:0", "defer_accept = false")
     assert process.ask() == b"hello from pyramid"
-    assert process.output.count("http://127.0.0.1:") == 2
+    assert process.log.count("http://127.0.0.1:") == 2
     process.signal(signal.SIGINT)
     assert process.wait() == 0
 
@@ -113,7 +113,7 @@ def test_bind_takes_several_addresses_and_switches_are_read(pserve, use):
 def test_an_unknown_option_is_named(pserve, use):
     process = pserve(use, "max_threds = 3")
     assert process.wait() != 0
-    assert "unknown option 'max_threds': did you mean 'max_threads'?" in process.output
+    assert "unknown option 'max_threds': did you mean 'max_threads'?" in process.log
 
 
 def app(environ, start_response):

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from core_helpers import PATIENCE, until
+from server_helpers import BIG, App, serving
 from tls_helpers import GET, Peer, client_context
 
 from rocket import ConfigError, Server, Worker
@@ -17,58 +18,28 @@ from rocket.monitors import MONITORS
 from rocket.workers import CLOSE, DETACH
 
 HERE = [name for name, monitor in MONITORS.items() if monitor.unavailable() is None]
-BIG = 24 << 20  # bytes: more than the sockets' buffers take
 
 
-class App:
-    """/ says hello; /wait waits for `release`; /big is BIG; /echo returns the body; /environ remembers it."""
+class TLSApp(App):
+    """Also: /blocks is sent block after block; /file is this file."""
 
-    def __init__(self):
-        self.begun = threading.Semaphore(0)
-        self.release = threading.Event()
-        self.environ = {}
-
-    def __call__(self, environ, start_response):
-        path = environ["PATH_INFO"]
-        body = [b"hello"]
-        if path == "/wait":
-            self.begun.release()
-            assert self.release.wait(PATIENCE)
-        elif path == "/big":
-            body = [b"x" * BIG]
-        elif path == "/blocks":
-            body = (b"%d\n" % i for i in range(1000))
-        elif path == "/file":
-            body = environ["wsgi.file_wrapper"](open(__file__, "rb"))  # noqa: SIM115 (the server closes it)
-        elif path == "/echo":
-            body = [environ["wsgi.input"].read()]
-        elif path == "/environ":
-            self.environ = dict(environ)
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return body
+    def answer(self, path, environ):
+        if path == "/blocks":
+            return (b"%d\n" % i for i in range(1000))
+        if path == "/file":
+            return environ["wsgi.file_wrapper"](open(__file__, "rb"))
+        return super().answer(path, environ)
 
 
 @pytest.fixture
 def app():
-    return App()
+    return TLSApp()
 
 
 @pytest.fixture
 def serve(app, files):
-    """What starts a server with TLS on a free port; stopped at the end whatever it does."""
-    servers = []
-
-    def serve(**options):
-        defaults = {"bind": "127.0.0.1:0", "defer_accept": False, "certfile": files.pem("localhost", "127.0.0.1")}
-        server = Server(app, **{**defaults, **options})
-        servers.append(server)
-        server.start()
-        return server
-
-    yield serve
-    app.release.set()
-    for server in servers:
-        server.stop()
+    with serving(app, bind="127.0.0.1:0", certfile=files.pem("localhost", "127.0.0.1")) as serve:
+        yield serve
 
 
 @pytest.fixture

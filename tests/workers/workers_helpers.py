@@ -14,6 +14,7 @@ HEAD = b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"
 OLD_GET = b"GET / HTTP/1.0\r\n\r\n"
 OLD_GET_KEPT = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 MB = 1 << 20
+LENGTH_3 = ("Content-Length", "3")
 
 
 def post(body, *fields, length=None):

@@ -13,8 +13,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.servers.basehttp import get_internal_wsgi_application
 from django.db import connections
 
-from rocket.config import OPTIONS, Config, Option
+from rocket.config import OPTIONS, Config
 from rocket.errors import BindError, ConfigError, MonitorUnavailable
+from rocket.options import Option
 from rocket.server import Server
 from rocket.stderr import patient_stderr
 
