@@ -109,8 +109,8 @@ class Config:
     )
     max_connections: int = option(
         0, count(), LISTENING,
-        "Open connections at most; at the limit the oldest idle ones are closed and accepting pauses. "
-        "0 takes it from the limit on open files (ulimit -n).",
+        "Open connections at most; at the limit accepting pauses, and the oldest idle ones are closed, "
+        "or, without any, those that are slowest to send a head. 0 takes it from the limit on open files (ulimit -n).",
     )
     max_requests_per_connection: int = option(
         1000, count(), LISTENING,

@@ -26,7 +26,7 @@ from rocket.systemd import PASSED
 from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.handshake import HANDSHAKE
 from rocket.workers.proxied import ProxyTask
-from rocket.workers.tasks import FlushTask
+from rocket.workers.tasks import DrainTask, FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -37,6 +37,8 @@ log = logging.getLogger("rocket.server")
 
 RESERVE = 64  # descriptors that are left for files, databases and the like
 EVICT = 16  # idle connections that go at a time when room is needed
+EVICT_SLOW = 256  # slow ones: more, for those who bring them come in crowds
+SLOW = 1.0  # s: who has not sent the whole head after this long may have to go
 SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
 FRESH = 0.2  # s: what a new connection's first request is given when the server stops
 STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
@@ -171,8 +173,27 @@ class Parts:
         return self.pool.queued >= self._config.max_queue and not self.controller.stalled
 
     def _make_room(self) -> None:
-        """Let the oldest idle connections go."""
-        self._reactor.sweep(_is_idle, EVICT)
+        """Let the oldest idle connections go; if there are none, those whose head has been arriving for long.
+
+        Else as many clients as there may be connections, with half a head each, would keep all others out until
+        head_timeout.
+        """
+        idle: list[Connection] = []  # touched by the poller only, which makes both sweeps one after the other
+        late = time.monotonic() + self._config.head_timeout - SLOW
+
+        def is_idle(connection: Connection) -> bool:
+            if not _is_idle(connection):
+                return False
+            idle.append(connection)
+            return True
+
+        def is_slow(connection: Connection) -> bool:
+            if connection.task is None:
+                return not idle and bool(connection.buffer) and connection.deadline < late
+            return isinstance(connection.task, DrainTask)  # it has its answer, the 408 of the last sweep say
+
+        self._reactor.sweep(is_idle, EVICT)
+        self._reactor.sweep(is_slow, EVICT_SLOW)
 
     def _turn_away(self, connection: Connection) -> None:
         if connection.task is not None and connection.task.light:

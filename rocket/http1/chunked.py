@@ -29,7 +29,7 @@ def chunk(data: bytes) -> bytes:
 class ChunkedBody:
     """Decode a chunked body that comes in any pieces.
 
-    Strict: nothing but CRLF ends a line, no white space around a size (RFC 9112 only lets us tolerate it), extensions
+    Strict: nothing but CRLF ends a line, no white space around a size (RFC 9110, 5.6.3, would have it read), extensions
     must follow the grammar. Trailers are checked like header fields, counted, and dropped.
     Do not feed it any more once it is `done` or has raised.
     """

@@ -169,7 +169,7 @@ class Worker:
         date, server = http1.http_date(time.time()), self.options.server_header
         retry_after = RETRY_AFTER if status == 503 else None
         head_only = connection.request.startswith("HEAD ") or (
-            not connection.request and connection.buffer.startswith(b"HEAD ")
+            not connection.request and connection.buffer.lstrip(b"\r\n").startswith(b"HEAD ")
         )
         connection.write(
             http1.error_response(status, message, date, server, head_only=head_only, retry_after=retry_after)
@@ -217,11 +217,13 @@ class Worker:
                 after = task.expire(self, connection)
                 if after is None:
                     return True
-            elif connection.buffer:
+            elif connection.buffer.lstrip(b"\r\n"):  # else empty lines, which are not the beginning of a request
                 after = self.refuse(connection, 408, "the request's head did not come in time")
             elif connection.fill():
+                connection.scanned = 0
                 return True  # a request had just arrived
             else:
+                connection.buffer = b""
                 after = CLOSE
         except BaseException as exc:
             after = self._fail(connection, exc)
@@ -231,7 +233,11 @@ class Worker:
     def turn_away(self, connection: Connection) -> None:
         """Answer a *connection* that has waited too long for a worker. Never raises, never blocks."""
         try:
-            after = self.refuse(connection, 503, "All workers are busy.")
+            if connection.task is None:
+                connection.request = ""  # was that of the request before, which may have been a HEAD
+                connection.fill()  # and what is this one?
+            gone = connection.eof and connection.task is None and not connection.buffer
+            after = CLOSE if gone else self.refuse(connection, 503, "All workers are busy.")
         except BaseException as exc:
             after = self._fail(connection, exc)
         self._go_on(connection, after)

@@ -22,6 +22,12 @@ def test_slow_heads_delay_nobody_and_are_cut_in_time(serve, count, timeout):
     assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in crowd.answers)
 
 
+def test_as_many_slow_heads_as_there_may_be_connections_shut_nobody_out(serve):
+    server = serve("--threads", "2", "--max-connections", "20", "--head-timeout", "600")
+    with Crowd(server.address, 60, first=HALF + b"Slow: ", more=b"x"):
+        assert [ask(server.address).status for _ in range(5)] == 5 * [200]
+
+
 @pytest.mark.parametrize(
     ("first", "count"),
     [

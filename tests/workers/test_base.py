@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from workers_helpers import GET, READ, WRITE, LoggedTurns, answering, parse, post
+from workers_helpers import GET, HEAD, READ, WRITE, LoggedTurns, answering, parse, post
 
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import Limits
@@ -96,6 +96,27 @@ def test_an_idle_connection_is_closed_when_its_time_is_over(stand):
     assert tested.did == ["close"]
 
 
+def test_empty_lines_are_no_request_that_is_late(stand):
+    # An answer that nobody has asked for would be taken for that to the next request.
+    tested = stand(OK)
+    tested.ask(GET)
+    tested.send(b"\r\n\r\n")
+    assert tested.turn() == "read"
+    assert not tested.expire()
+    assert tested.received() == b""
+    assert tested.did[-1] == "close"
+
+
+def test_a_request_that_comes_behind_empty_lines_in_the_last_moment_is_served(stand):
+    tested = stand(OK)
+    tested.send(b"\r\n")
+    tested.turn()
+    tested.send(GET)
+    assert tested.expire()
+    assert tested.turn() == "read"
+    assert parse(tested.received()).body == b"ok"
+
+
 def test_a_request_that_comes_in_the_last_moment_is_served(stand):
     tested = stand(OK)
     tested.send(GET)
@@ -111,6 +132,25 @@ def test_who_waits_too_long_for_a_worker_gets_503(stand):
     answer = parse(tested.received())
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert tested.did == ["read"]
+
+
+@pytest.mark.parametrize(("before", "now"), [(HEAD, GET), (GET, HEAD), (HEAD, b"\r\n" + GET), (GET, b"\r\n" + HEAD)])
+def test_a_503_has_a_body_if_this_request_wants_one_whatever_the_last_one_was(stand, before, now):
+    tested = stand(OK)
+    tested.ask(before)
+    tested.send(now)
+    tested.worker.turn_away(tested.connection)
+    answer = parse(tested.received())
+    assert answer.status == 503
+    assert len(answer.body) == (0 if HEAD in now else int(answer.headers["Content-Length"]))
+
+
+def test_who_is_gone_after_waiting_too_long_is_not_answered(stand):
+    tested = stand(OK)
+    tested.theirs.shutdown(1)
+    tested.worker.turn_away(tested.connection)
+    assert tested.received() == b""
+    assert tested.did == ["close"]
 
 
 # ---- what becomes of the connection ----
