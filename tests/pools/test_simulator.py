@@ -100,6 +100,26 @@ def test_policy_is_asked_at_its_pace():
     assert [r.now for r in policy.seen if 1.0 < r.now < 1.05] == pytest.approx([1.01, 1.02, 1.03, 1.04])
 
 
+def test_policy_of_a_server_runs_as_it_is():
+    class Bare:
+        """All that a server asks for."""
+
+        def target(self, readings):
+            return readings.busy + readings.queued
+
+    assert simulate(Bare(), WORKLOADS["mixed"]).throughput > 240
+
+
+@pytest.mark.parametrize("answer", [None, math.nan, "8", 3.5, True])
+def test_answer_that_is_no_int_is_an_error(answer):
+    class Wrong:
+        def target(self, readings):
+            return answer
+
+    with pytest.raises(TypeError, match="not an int"):
+        simulate(Wrong(), WORKLOADS["mixed"])
+
+
 def test_new_threads_take_a_moment():
     class Two(Recorder):
         def target(self, readings):
