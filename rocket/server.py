@@ -196,9 +196,9 @@ class Server:
         Threads that are too many finish their turns, and end after thread_idle_timeout.
         """
         with self._state_lock:
-            self.config = self._changed(min_threads=min_threads, max_threads=max_threads)
+            self.config = config = self._changed(min_threads=min_threads, max_threads=max_threads)
             if self._running is not None:
-                self._running.controller.resize(min_threads, max_threads)
+                self._running.controller.resize(config.min_threads, config.max_threads)  # "4" is 4 by now
 
     def _changed(self, **options: Any) -> Config:
         return Config(**{**self.config.as_dict(), **options})

@@ -54,10 +54,15 @@ def simulate(
     for number, workload_name in enumerate(workloads or WORKLOADS):
         workload = with_host(load_workload(workload_name), gil=gil, cpus=cpus)
         best = simulator.best_fixed(workload)
-        results = [
-            simulator.simulate(load(name), workload, min_threads=threads[0], max_threads=threads[1], name=name)
-            for name in policies or [name for name in POLICIES if name != "fixed"]
-        ]
+        results = []
+        for name in policies or [name for name in POLICIES if name != "fixed"]:
+            policy = load(name)
+            try:
+                results.append(
+                    simulator.simulate(policy, workload, min_threads=threads[0], max_threads=threads[1], name=name)
+                )
+            except Exception as exc:  # the policy is anybody's
+                raise click.ClickException(f"the policy {name} failed: {type(exc).__name__}: {exc}") from exc
         click.echo(("\n" if number else "") + f"{workload.name}: {workload.about}")
         click.echo(simulator.table(best, results))
         if plot is not None:

@@ -46,6 +46,8 @@ def load(scaling: Union[str, ScalingPolicy, Callable[[], ScalingPolicy]]) -> Sca
     """
     if not isinstance(scaling, str):
         if inspect.isclass(scaling) or not hasattr(scaling, "target"):
+            if not callable(scaling):
+                raise ConfigError(f"scaling: {scaling!r} is no policy, and no name of one")
             return _checked(_call(scaling, repr(scaling), ""), repr(scaling))
         return _checked(scaling, repr(scaling))
     name, _, arguments = scaling.partition(":")
@@ -86,7 +88,15 @@ def _call(make: Any, text: str, arguments: str) -> Any:
     except ConfigError:
         raise
     except Exception as exc:
-        raise ConfigError(f"scaling: {text!r}: {exc}") from exc
+        hint = f" (it takes {takes})" if isinstance(exc, TypeError) and (takes := _parameters(make)) else ""
+        raise ConfigError(f"scaling: {text!r}: {exc}{hint}") from exc
+
+
+def _parameters(make: Any) -> str:
+    try:
+        return ", ".join(inspect.signature(make).parameters)
+    except (TypeError, ValueError):
+        return ""  # written in C, or nothing that can be called
 
 
 def _checked(policy: Any, text: str) -> ScalingPolicy:

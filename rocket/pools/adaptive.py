@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from rocket.errors import ConfigError
 from rocket.pools.policy import Readings, ScalingPolicy
 
 TAU = 0.3  # s: the time constant of all means
 TARGET = 0.95  # of the CPU: growing stops here
+LATE, LATE_TARGET = 0.1, 0.97  # s, of the CPU: here, once the queue's head has waited for that long
 FULL = 0.98  # of the CPU: more threads only add switching. In between nothing changes
 AGE = 0.005  # s: what the head of the queue may wait before that means anything
 SHORTEST_STALL, LONGEST_STALL = 0.02, 0.25  # s
 STALL = 12  # mean turns: when nothing has moved for so long, it stalls
 WINDOW = 30.0  # s: shrinking goes to the peak in this time
 SHRINK_PAUSE = 1.0  # s
+REGRET = 3.0  # s: a cut that is undone so soon was wrong,
+REMEMBER = 10.0  # s: and is not repeated for so long
 THROTTLED = 0.05  # of the time: a quota that bites is a full CPU
 OTHERS = 0.2  # cores: used by threads outside of the pool
-ROBBED = 0.85  # cores: a process that computes all the time gets more on a quiet host
+ROBBED = 0.85  # of the CPU: a process that computes all the time gets more on a quiet host
 CONTENDED = 0.8  # switch intervals that the controller is late: somebody always holds the GIL
-STARVED = 4  # switch intervals: adding threads would starve the controller
+STARVED = 4  # switch intervals: adding threads would starve the controller,
+EXPLAINED = 0.7  # of the CPU: unless it is the workers' own CPU time that makes it late
 FLOODED = 8  # switch intervals: cut faster
 
 
@@ -36,20 +41,32 @@ class AdaptivePolicy(ScalingPolicy):
     the CPU says. Nothing waits: shrink by a quarter of the surplus each second, to 1.25 of the peak in *window* s.
 
     Every constant is a time or a ratio, and every mean knows dt, so it may be asked at any pace. Where workers
-    compute but neighbours take the CPU, they look as if they waited; then it does not grow (`_starved`).
+    compute but neighbours take the CPU, they look as if they waited; then what they get is all there is (`_starved`).
+
+    Under more load than CPU a few per cent of it decide how long the queue becomes. So it may grow to 0.97 once the
+    queue's head has waited for 0.1 s, and a cut that had to be undone is not repeated for 10 s: cut and undone in turn
+    cost 3 to 7 %.
     """
 
     pulse = 0.004  # below AGE: the wait for a thread that is missing is the sum of both
     needs = frozenset({"throttled"})  # costs nothing where there is no quota
 
     def __init__(self, spare: int = 1, window: float = WINDOW) -> None:
+        if not isinstance(spare, int) or spare < 0:
+            raise ConfigError(f"scaling: adaptive needs a whole number of spare workers, at least 0, not {spare}")
+        if window <= 0:
+            raise ConfigError(f"scaling: adaptive needs a window of more than 0 s, not {window}")
         self.spare = spare
         self.window = window
-        self._busy = self._used = self._late = 0.0  # means: workers, share of the CPU, s
+        self._busy = self._used = 0.0  # means: workers, share of the CPU
+        # s, mean. As if the CPU were contended: a rush on a robbed host that comes first is not taken for waiting.
+        self._late = 0.005
         self._others = 0.0  # mean: cores that threads outside of the pool used
-        self._process = ROBBED  # mean: cores that the process got since somebody always has the GIL
+        self._process = ROBBED  # mean: share of the CPU that the process got while all of it was taken; at most this
         self._turn = 0.01  # s, mean
         self._cut = self._grown = -math.inf  # monotonic s: the last cut, the last escape from a stall
+        self._full_cut = (-math.inf, 0)  # monotonic s, workers: the last cut for a full CPU, and the goal before
+        self._needed = (-math.inf, 0)  # monotonic s, workers: when such a cut was undone, and the goal before it
         # (monotonic s, workers in use): the falling maxima of the window, highest first.
         self._peaks: deque[tuple[float, int]] = deque()
 
@@ -58,7 +75,9 @@ class AdaptivePolicy(ScalingPolicy):
         cap = self._capacity(r)
         self._average(r, cap)
         floor = max(r.min, min(r.max, math.ceil(cap) + self.spare))
-        waits = r.queued > 0 and r.oldest > AGE and r.busy >= r.goal
+        # Without the GIL a worker for each core costs nothing: it need not be shown that it is needed.
+        patience = AGE if r.gil or r.goal >= cap else 0.0
+        waits = r.queued > 0 and r.oldest > patience and r.busy >= r.goal
         stalled = waits and self._stalled(r)
         use = r.busy_max + min(r.queued, r.busy_max)
         if self._used > FULL or (r.throttled or 0.0) > THROTTLED:
@@ -67,7 +86,7 @@ class AdaptivePolicy(ScalingPolicy):
             return self._when_full(r, floor, waits, stalled)
         self._remember(r.now, use)
         if waits:
-            return self._when_waiting(r, floor, stalled)
+            return self._when_waiting(r, cap, floor, stalled)
         return self._when_calm(r)
 
     # ------------------------------------------------------------------ what is measured
@@ -84,18 +103,24 @@ class AdaptivePolicy(ScalingPolicy):
         self._busy += weight * (r.busy_avg - self._busy)
         self._used += weight * (min(1.5, r.cpu / cap) - self._used)
         self._late += weight * (r.lateness - self._late)
-        contended = max(self._late, r.lateness) > CONTENDED * r.switch
-        self._process = self._process + weight * (r.proc_cpu - self._process) if contended else ROBBED
+        contended = min(self._late, r.lateness) > CONTENDED * r.switch  # the mean alone would say so for too long
+        got = r.proc_cpu / cap if contended else 1.0
+        self._process = min(ROBBED, self._process + weight * (got - self._process))
         self._others += weight * (max(0.0, r.proc_cpu - r.cpu) - self._others)
         if r.finished:
             self._turn += weight * (r.wall / r.finished - self._turn)
 
-    def _starved(self, r: Readings) -> bool:
-        """Whether the workers compute all the time, though neighbours leave them less than the CPU they could use.
+    def _starved(self) -> bool:
+        """Whether neighbours take the CPU that the workers would use.
 
-        Whoever wakes up finds the GIL taken, by nobody but the workers: then their CPU time is low for want of a CPU.
+        Whoever wakes up finds the CPU, or the GIL, taken, by nobody but the workers, and yet they do not get all of it:
+        then their CPU time is low for want of a CPU.
         """
-        return r.gil and self._process < ROBBED and self._others < OTHERS
+        return self._process < ROBBED and self._others < OTHERS
+
+    def _mistaken(self, r: Readings) -> bool:
+        """Whether something keeps the GIL that is no CPU time: native code that waits without giving it up."""
+        return r.gil and self._late >= STARVED * r.switch and self._used < EXPLAINED
 
     def _stalled(self, r: Readings) -> bool:
         return min(r.since_start, r.oldest) > self._patience
@@ -116,13 +141,15 @@ class AdaptivePolicy(ScalingPolicy):
     # ------------------------------------------------------------------ what follows
 
     def _when_full(self, r: Readings, floor: int, waits: bool, stalled: bool) -> int:
-        base = floor + r.stuck
+        when, needed = self._needed
+        base = max(floor + r.stuck, needed if r.now - when < REMEMBER else 0)
         room = floor + min(r.stuck, 2 * floor)
         if waits and r.goal < room:
             self.reason = f"the CPU is full, {r.stuck} are at it for more than 1 s"
             return room
         if r.goal > base and not stalled and r.now - self._cut >= TAU:
             self._cut = r.now
+            self._full_cut = r.now, r.goal
             self.reason = f"the CPU is full: the workers use {self._used:.0%} of what they can"
             return max(base, int(r.goal * (0.75 if self._late > FLOODED * r.switch else 0.9)))
         pause = min(2.0, self._patience * (1 + max(0, r.goal - floor) / 4))
@@ -132,10 +159,18 @@ class AdaptivePolicy(ScalingPolicy):
             self.reason = "the CPU is full" + ("; more processes could use more" if r.gil else "")
         return r.goal
 
-    def _when_waiting(self, r: Readings, floor: int, stalled: bool) -> int:
-        knee = max(floor + 1, math.ceil((self._busy - r.stuck) * TARGET / max(self._used, 1e-3))) + r.stuck
-        room = self._used < TARGET and not self._starved(r) and self._late < STARVED * r.switch
+    def _when_waiting(self, r: Readings, cap: float, floor: int, stalled: bool) -> int:
+        target, used = TARGET if r.oldest < LATE else LATE_TARGET, self._used
+        if self._starved():
+            # What it gets is all there is, and as soon as it uses that, the CPU is full.
+            target *= self._process
+            used = max(used, r.cpu / cap)
+        knee = max(floor + 1, math.ceil((self._busy - r.stuck) * target / max(used, 1e-3))) + r.stuck
+        room = used < target and not self._mistaken(r)
         if r.goal < knee and (room or r.goal < floor + r.stuck):
+            when, before = self._full_cut
+            if r.goal < before and r.now - when < REGRET:
+                self._needed = r.now, before
             self.reason = (
                 f"queue {r.queued} long, {r.oldest * 1e3:.0f} ms > {AGE * 1e3:g} ms, "
                 f"the workers use {self._used:.0%} of the CPU they can"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from rocket.connection import NEVER
 from rocket.pools.advice import Advice, Adviser, consult
 from rocket.pools.journal import Journal
-from rocket.pools.policy import DEAR, Readings
+from rocket.pools.policy import DEAR, LONGEST_INTERVAL, Readings, interval_of, pulse_of
 from rocket.pools.readings import Sampler
 from rocket.pools.slot import gil_enabled
 
@@ -29,8 +29,7 @@ LONGEST_LOOK = 0.016  # s: the same, where the GIL or the CPUs are full
 QUIET_LOOKS = 8  # looks without waiting work before the guard goes to sleep
 RETIRE_PAUSE = 1.0  # s: at most one thread is retired in this time
 START_PAUSE = 1.0  # s: between two attempts to start the threads that are missing
-INTERVAL = 0.25  # s: between two questions to a policy that does not say
-LONGEST_NAP = 60.0  # s: a policy that keeps its goal for longer on an idle server will go on to
+LONGEST_NAP = LONGEST_INTERVAL  # s: a policy that keeps its goal for longer on an idle server will go on to
 TURN_AWAY_PAUSE = 0.1  # s: between two looks for what can be done without a worker
 STUCK = 10.0  # s: a handler that takes longer is logged, once, with its stack
 COMPLAIN = 5.0  # s: between two log lines about a failure of the controller's own
@@ -210,7 +209,7 @@ class Controller:
             naps.append(LOOK)
         if counts.goal > self.pool.min_threads:
             # The policy may want fewer. Asked less and less often, or "fixed" would wake an idle server for ever.
-            self._nap = max(self._interval(), 2 * self._nap)
+            self._nap = max(interval_of(self.policy), 2 * self._nap)
             if self._nap < LONGEST_NAP:
                 naps.append(self._nap)
         if counts.busy:
@@ -223,9 +222,6 @@ class Controller:
             due = self.pool.asleep_since + self._thread_idle_timeout - self._clock()
             naps.append(min(LONGEST_NAP, max(RETIRE_PAUSE, due)))
         return min(naps) if naps else -1
-
-    def _interval(self) -> float:
-        return _seconds(getattr(self.policy, "interval", INTERVAL), INTERVAL)
 
     def _turn_away(self, *, stalled: bool) -> None:
         """Take from the queue what has waited too long; while nothing moves also what is too much."""
@@ -265,9 +261,7 @@ class Controller:
         if not self.pool.min_threads <= counts.goal <= self.pool.max_threads:
             self.pool.resize(counts.goal)  # the bounds were changed
             counts = self.pool.counts()
-        interval = self._interval()
-        if counts.queued:
-            interval = _seconds(getattr(self.policy, "pulse", None), interval)
+        interval = pulse_of(self.policy) if counts.queued else interval_of(self.policy)
         if self._ask_now or now - self._asked_at >= interval:
             self._ask(now, counts)
         advice = self._adviser.take()
@@ -387,8 +381,3 @@ def _needs(policy: ScalingPolicy) -> frozenset[str]:
         return DEAR & frozenset(getattr(policy, "needs", ()))
     except TypeError:
         return frozenset()
-
-
-def _seconds(value: object, default: float) -> float:
-    """Return *value* if one can wait that long: policies are other people's, and need not inherit from ours."""
-    return float(value) if isinstance(value, (int, float)) and 0 < value <= LONGEST_NAP else default

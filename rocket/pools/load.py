@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rocket.errors import ConfigError
 from rocket.pools.policy import Readings, ScalingPolicy
 
 BUSY_CPU = 0.85  # of what the process can use: more threads would only wait for it
@@ -25,6 +26,8 @@ class LoadPolicy(ScalingPolicy):
     needs = frozenset({"host_cpu", "load1", "mem_free"})
 
     def __init__(self, memory: float = 0.10) -> None:
+        if not 0 <= memory < 1:
+            raise ConfigError(f"scaling: load needs a share of memory from 0 to below 1, not {memory}")
         self.memory = memory
         self._calm = 0  # questions in a row
 

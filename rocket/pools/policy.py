@@ -10,6 +10,25 @@ DEAR = frozenset({"host_cpu", "load1", "mem_free", "swap_free", "rss", "throttle
 """The readings that a policy only gets if its `needs` names them."""
 
 
+INTERVAL = 0.25  # s: between two questions to a policy that does not say
+LONGEST_INTERVAL = 60.0  # s
+
+
+def interval_of(policy: object) -> float:
+    """Return the seconds between two questions to *policy*; it need not inherit from `ScalingPolicy`."""
+    return _seconds(getattr(policy, "interval", INTERVAL), INTERVAL)
+
+
+def pulse_of(policy: object) -> float:
+    """Return the same while work waits."""
+    return _seconds(getattr(policy, "pulse", None), interval_of(policy))
+
+
+def _seconds(value: object, default: float) -> float:
+    """Return *value* if one can wait that long: policies are other people's."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value <= LONGEST_INTERVAL else default
+
+
 @dataclass(frozen=True)
 class Readings:
     """What the controller has measured since it asked last.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rocket.errors import ConfigError
 from rocket.pools.policy import Readings, ScalingPolicy
 
 
@@ -17,6 +18,8 @@ class QueuePolicy(ScalingPolicy):
     """
 
     def __init__(self, age: float = 0.005, cool: float = 5.0) -> None:
+        if age < 0 or cool < 0:
+            raise ConfigError(f"scaling: queue needs an age and a cool of at least 0 s, not {age} and {cool}")
         self.age = age
         self.cool = cool
         self._may_shrink = 0.0  # monotonic s

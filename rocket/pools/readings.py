@@ -156,7 +156,7 @@ def find_groups(cgroup: str, mountinfo: str) -> Groups:
         mount, kind = left.split(), right.split()
         if len(mount) < 5 or not kind:
             continue
-        root, point = mount[3], mount[4]
+        root, point = map(_unescape, mount[3:5])
         if kind[0] == "cgroup2" and "" in ours:
             folders = _lineage(point, root, ours[""])
             cpu += folders
@@ -168,6 +168,11 @@ def find_groups(cgroup: str, mountinfo: str) -> Groups:
                 if controller in options and controller in ours:
                     found += _lineage(point, root, ours[controller])
     return Groups(cpu, memory, pids)
+
+
+def _unescape(path: str) -> str:
+    """Return *path* as it is: proc(5) writes spaces, tabs and the like as \\040."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
 def _lineage(point: str, root: str, path: str) -> list[str]:

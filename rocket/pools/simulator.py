@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional, Union
 
 from rocket.pools.fixed import FixedPolicy
-from rocket.pools.policy import Readings, ScalingPolicy
+from rocket.pools.policy import Readings, ScalingPolicy, interval_of, pulse_of
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)  # what `best_fixed` tries
 SPAWN = 0.001  # s: to start threads
@@ -154,7 +154,8 @@ def simulate(
 ) -> Result:
     """Serve *workload* with a pool that *policy* sizes, from *start* (or *min_threads*) threads on.
 
-    A policy keeps what it has learned: take a new one each time.
+    A policy keeps what it has learned: take a new one each time. What it raises is passed on, and TypeError if
+    it answers with no int: a server would go on with the goal that there was.
     """
     return _Simulation(policy, workload, (min_threads, max_threads), start or min_threads, name).run()
 
@@ -256,7 +257,7 @@ class _Simulation:
         end = self.load.seconds
         arrivals = self.load.arrivals()
         coming = next(arrivals, None)
-        self._at(self.policy.interval, self._tick)
+        self._at(interval_of(self.policy), self._tick)
         while True:
             computed = self._next_computed()
             event = self._events[0][0] if self._events else math.inf
@@ -324,9 +325,9 @@ class _Simulation:
             window.started += 1
             window.busy_max = max(window.busy_max, self.busy)
             self._begin(job)
-        if self.queue and self.policy.pulse and not self._pulse_due:
+        if self.queue and not self._pulse_due:
             self._pulse_due = True
-            self._at(max(self.now, self._asked + self.policy.pulse), self._pulse)
+            self._at(max(self.now, self._asked + pulse_of(self.policy)), self._pulse)
 
     def _begin(self, job: _Job) -> None:
         """Begin the next phase of *job*, or end it."""
@@ -359,7 +360,7 @@ class _Simulation:
 
     def _tick(self) -> None:
         self._ask()
-        self._at(self.now + self.policy.interval, self._tick)
+        self._at(self.now + interval_of(self.policy), self._tick)
 
     def _pulse(self) -> None:
         self._pulse_due = False
@@ -370,7 +371,10 @@ class _Simulation:
             return
         self._asked = self.now
         self.result.samples.append(Sample(self.now, self.goal, self.busy, len(self.queue)))
-        goal = max(self.least, min(self.most, self.policy.target(self._readings())))
+        wanted = self.policy.target(self._readings())
+        if not isinstance(wanted, int) or isinstance(wanted, bool):
+            raise TypeError(f"target() returned {wanted!r}, not an int")
+        goal = max(self.least, min(self.most, wanted))
         if goal != self.goal:
             if goal > self.threads:
                 self._at(self.now + SPAWN + SPAWN_EACH * (goal - self.threads), lambda: self._spawn(goal))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rocket.errors import ConfigError
 from rocket.pools.policy import Readings, ScalingPolicy
 
 FULL = 0.9  # of what the workers can use of the CPUs
@@ -23,6 +24,8 @@ class StallPolicy(ScalingPolicy):
     pulse = 0.025
 
     def __init__(self, limit: float = 0.05, idle: float = 20.0) -> None:
+        if limit <= 0 or idle <= 0:
+            raise ConfigError(f"scaling: stall needs a limit and an idle of more than 0 s, not {limit} and {idle}")
         self.limit = limit
         self.idle = idle
         self._added = -math.inf  # monotonic s

@@ -468,10 +468,10 @@ def _close(connection: Connection) -> None:
 
 
 def _call_hook(hook: Optional[Callable[[], object]]) -> None:
-    """Call a hook of the application's; what it raises must not cost a thread."""
+    """Call a hook of the application's; what it raises, SystemExit too, must not cost a thread, and then the next."""
     if hook is None:
         return
     try:
         hook()
-    except Exception:
+    except BaseException:
         log.exception("the hook %r failed", hook)

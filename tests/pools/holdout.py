@@ -40,3 +40,55 @@ def holdout(number, *, gil):
         cpus=2.0 if gil else 4.0,
         contention=contention,
     )
+
+
+def visitors(number, *, gil):
+    """Return another workload of this number: endpoints that compute and wait in turn, levels of load.
+
+    More of these are loaded to their limit, or beyond it, than of the others: there a few per cent of the CPU show.
+    """
+    chance = random.Random(777000 + number)
+    cores = 1 if gil else 4
+    endpoints = [
+        (
+            chance.random() + 0.1,
+            10 ** chance.uniform(-3.7, -1.8),  # s of CPU
+            chance.choice([0, 0, 1, 1, 2, 4]),  # times that it waits,
+            10 ** chance.uniform(-2.6, -0.3),  # s
+            chance.choice(["const", "gamma", "exp"]),
+        )
+        for _ in range(chance.randint(1, 4))
+    ]
+    total = sum(weight for weight, *_ in endpoints)
+    levels = [chance.choice([0.05, 0.2, 0.5, 0.8, 0.95, 1.05, 1.3]) for _ in range(chance.randint(1, 5))]
+    computing = sum(weight * seconds for weight, seconds, *_ in endpoints) / total
+    waiting = sum(weight * waits * seconds for weight, _, waits, seconds, _ in endpoints) / total
+    top = min(600 * cores**0.5, cores / computing, 100 / max(waiting, 1e-9))  # of 100 at most that wait
+
+    def rate(time):
+        return max(1.0, levels[min(len(levels) - 1, int(time * len(levels) / 18.0))] * top)
+
+    def about(random, mean, shape):
+        if shape == "exp":
+            return random.expovariate(1 / mean)
+        return mean * random.gammavariate(4, 0.25) if shape == "gamma" else mean
+
+    def request(time, random):
+        _, computing, waits, waiting, shape = random.choices(endpoints, weights)[0]
+        burst = about(random, computing, shape) / (waits + 1)
+        phases = [cpu(burst)]
+        for _ in range(waits):
+            phases += [io(about(random, waiting, shape)), cpu(burst)]
+        return phases
+
+    weights = [weight for weight, *_ in endpoints]
+    return Workload(
+        f"visitors {number}",
+        lambda: poisson(rate, request, seconds=18.0, seed=number * 7 + 1),
+        seconds=18.0,
+        gil=gil,
+        cpus=2.0 if gil else 4.0,
+        contention=chance.choice([0, 0.002, 0.005, 0.01]),
+        hogs=1 if gil and chance.random() < 0.1 else 0,
+        share=chance.choice([1, 1, 1, 1, 0.7]),
+    )

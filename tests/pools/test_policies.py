@@ -384,6 +384,16 @@ def test_policies_may_be_objects_classes_and_factories():
         (f"{__name__}:not_a_policy", "not_a_policy"),
         (f"{__name__}:needs_a_word", "a word is missing"),
         (object, "no method target"),
+        (5, "5 is no policy"),
+        ("queue:speed=1", "it takes age, cool"),
+        ("queue:age=-1", "not -1 and 5.0"),
+        ("queue:cool=-5", "not 0.005 and -5"),
+        ("stall:limit=0", "not 0 and 20.0"),
+        ("stall:idle=-1", "not 0.05 and -1"),
+        ("load:memory=5", "not 5"),
+        ("adaptive:spare=-3", "not -3"),
+        ("adaptive:spare=1.5", "not 1.5"),
+        ("adaptive:window=0", "not 0"),
     ],
 )
 def test_what_is_wrong_with_a_name_is_said(text, message):

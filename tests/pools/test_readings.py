@@ -43,6 +43,8 @@ def test_version_1_has_a_tree_for_each_controller():
 
 def test_container_sees_a_part_of_the_tree():
     mounted = "30 25 0:27 /docker/12ab /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n"
+    spaced = "30 20 0:26 / /sys/fs/c\\040group rw - cgroup2 cgroup2 rw\n"
+    assert find_groups("0::/a b\n", spaced).cpu == ["/sys/fs/c group/a b", "/sys/fs/c group"]
     assert find_groups("1:cpu:/docker/12ab\n", mounted).cpu == ["/sys/fs/cgroup/cpu"]
     assert find_groups("1:cpu:/docker/12ab/x\n", mounted).cpu == ["/sys/fs/cgroup/cpu/x", "/sys/fs/cgroup/cpu"]
     assert find_groups("1:cpu:/docker/12abc\n", mounted).cpu == ["/sys/fs/cgroup/cpu"]

@@ -76,6 +76,13 @@ def test_bounds_of_an_idle_server_are_changed(serve):
     assert ask(server) == b"hello"
 
 
+def test_bounds_may_be_texts_as_everywhere(serve):
+    server = serve(scaling="queue", min_threads=1, max_threads=8)
+    server.resize("2", "4")
+    until(lambda: server.stats["threads"] == 2)
+    assert (server.stats["max_threads"], server.config.max_threads) == (4, 4)
+
+
 def test_bounds_that_contradict_each_other_change_nothing(serve):
     server = serve(min_threads=1, max_threads=8)
     with pytest.raises(ConfigError, match="max_threads"):

@@ -20,6 +20,17 @@ def test_policies_are_compared_with_the_best_fixed_size():
     assert [line.split()[0] for line in lines[1:]] == ["policy", "fixed:16", "adaptive", "fixed:2"]
 
 
+class Broken:
+    def target(self, readings):
+        raise KeyError("oops")
+
+
+def test_policy_that_fails_is_named():
+    result = run("-w", "cpu60", "-p", f"{__name__}:Broken")
+    assert result.exit_code == 1
+    assert f"the policy {__name__}:Broken failed: KeyError: 'oops'" in result.output
+
+
 def test_host_may_be_another_one():
     result = run("-w", "cpu60", "-p", "stall", "--no-gil", "--cpus", "8")
     assert result.output.startswith("cpu60, no GIL: ")

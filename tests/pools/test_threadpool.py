@@ -399,9 +399,12 @@ def test_hooks_are_called_in_each_thread_before_and_after_its_turns():
     assert sorted(map(id, begun)) == sorted(map(id, ended)) == sorted(map(id, threads))
 
 
-def test_hook_that_fails_costs_no_thread(caplog):
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_hook_that_fails_costs_no_thread(caplog, error):
+    """Whatever it raises: the thread that is started in its place would die of it, too, and so on."""
+
     def fail():
-        raise ValueError("oops")
+        raise error("oops")
 
     with Pool(2, on_thread_start=fail, on_thread_exit=fail) as p:
         item = Item()
@@ -409,7 +412,7 @@ def test_hook_that_fails_costs_no_thread(caplog):
         wait(item)
         threads = p.pool.threads
     assert not any(thread.is_alive() for thread in threads)
-    assert caplog.text.count("ValueError: oops") == 4
+    assert caplog.text.count(f"{error.__name__}: oops") == 4
 
 
 def test_hook_that_takes_long_holds_up_nobody_else():
