@@ -18,11 +18,13 @@ class Echo:
     """Answers with the request's path; now and then it takes its time, or is long. Counts what it saw."""
 
     def __init__(self):
-        self.seen = Counter()
+        self.seen = Counter()  # guarded by _lock: without the GIL `+= 1` could hide what was served twice
+        self._lock = threading.Lock()
 
     def __call__(self, environ, start_response):
         path = environ["PATH_INFO"]
-        self.seen[path] += 1
+        with self._lock:
+            self.seen[path] += 1
         kind = path.rpartition("-")[2]
         if kind == "slow":
             threading.Event().wait(0.003)
