@@ -293,6 +293,8 @@ class Parts:
         for worker in list(self._workers):
             worker.draining = True
         self._clerk.draining = True
+        # Whoever closed the last connection while the listeners still accepted, has said so too early.
+        self._drained.clear()
         if not self._connections:
             self._drained.set()
         while not self._drained.is_set():

@@ -72,7 +72,14 @@ class Reactor:
 
     def __len__(self) -> int:
         """Return how many connections are parked. Any thread; a moment's figure."""
-        waiting = sum(1 for _, events in self._changes.copy() if events)
+        waiting = 0
+        changes = self._changes
+        try:
+            # One at a time: without the GIL no copy of a deque is safe from those who append to it (CPython 3.13).
+            for i in range(len(changes)):
+                waiting += changes[i][1] != 0
+        except IndexError:
+            pass  # the poller has just applied the rest
         return len(self._parked) + len(self._late) + waiting
 
     # ------------------------------------------------------------------ any thread
@@ -229,10 +236,16 @@ class Reactor:
             self.monitor.wakeup()  # it sleeps for longer than that
 
     def _put(self, connection: Connection) -> bool:
-        """Put *connection* into the bucket of its deadline. Return whether no other bucket is due before."""
+        """Put *connection* into the bucket of its deadline. Return whether no other bucket is due before.
+
+        It stays where it is if that is due before: who parks is here after it has given the connection away, perhaps so
+        late that a next one has parked it again, with an earlier deadline.
+        """
         tick = int(connection.deadline / TICK) + 1
         with self._lock:
             if connection.bucket is not None:
+                if connection.timer <= tick * TICK:
+                    return False
                 connection.bucket.pop(connection, None)
             bucket = self._wheel.get(tick)
             if bucket is None:

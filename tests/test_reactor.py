@@ -353,6 +353,40 @@ def test_bucket_that_is_due_while_its_connection_is_being_parked(late, failed, c
     assert late == [connection]
 
 
+def test_parking_that_comes_to_its_end_late_leaves_an_earlier_deadline_alone(late, failed, clock, make_connection):
+    # It is ready, served and parked again while who parked it first is still about to put it into the wheel.
+    class Slow(float):
+        def __truediv__(self, other):
+            monitor.fire(connection)
+            assert reactor.poll(block=False) == [connection]
+            reactor.park(connection, READ, clock.now + 1)
+            return float(self) / other
+
+    monitor = FakeMonitor()
+    reactor = Reactor(monitor, on_expire=late, on_fail=failed.append, clock=clock)
+    connection, _ = make_connection()
+    reactor.park(connection, READ, Slow(clock.now + 75))
+    clock.now += 1 + 2 * TICK
+    reactor.poll(block=False)
+    assert late == [connection]
+
+
+def test_parked_connections_are_counted_while_others_park(late, failed, clock, make_connection):
+    reactor = Reactor(FakeMonitor(concurrent=False), on_expire=late, on_fail=failed.append, clock=clock)
+    connection, _ = make_connection()
+
+    def park_and_poll():
+        for _ in range(100):
+            for _ in range(300):
+                reactor.park(connection, READ, NEVER)
+            reactor.poll(block=False)
+
+    with thread(park_and_poll) as parking:
+        while parking.is_alive():
+            assert len(reactor) <= 301
+    assert len(reactor) == 1
+
+
 def test_poll_waits_for_the_first_deadline(reactor, monitor, clock, make_connection):
     for seconds in (30, 10, 20):
         reactor.park(make_connection()[0], READ, clock.now + seconds)

@@ -330,6 +330,34 @@ def test_new_connections_are_given_time_for_their_first_request_when_it_stops(ma
     assert _may_go(kept)
 
 
+def test_who_is_accepted_when_the_last_connection_has_just_gone_is_served_before_the_end(serve, app):
+    server = serve()
+    parts, address = server._running, server.addresses[0]
+    clients = []
+
+    class Crossing:
+        """Stands before the listener: what happens between the beginning of the end, and the end of accepting."""
+
+        def stop(self):
+            first.close()
+            assert parts._drained.wait(PATIENCE)
+            clients.append(socket.create_connection(address, PATIENCE))
+            clients[0].sendall(GET % b"wait")
+            assert app.begun.acquire(timeout=PATIENCE)
+
+    with connect(server, GET % b"") as first:
+        answer(first)
+        parts.listeners.insert(0, Crossing())
+        try:
+            # The application goes on once it is waited for.
+            assert parts.drain(PATIENCE, app.release.set)
+        finally:
+            del parts.listeners[0]
+    assert parts.stats()["connections"] == 0
+    with clients[0] as sock:
+        assert answer(sock)[1] == b"hello"
+
+
 def test_drain_cuts_half_a_body_at_once(serve, app):
     server = serve(graceful_timeout=PATIENCE, body_timeout=PATIENCE)
     with connect(server, POST % b"/echo" + b"ab") as half:

@@ -31,7 +31,8 @@ def take_overdue(queue: deque[Connection], now: float, timeout: float, most: int
                 taken.append(connection)
             else:
                 queue.append(connection)
-        taken.extend(queue.pop() for _ in range(len(queue) - most))
+        for _ in range(len(queue) - most):
+            taken.append(queue.pop())
     except IndexError:
         pass  # the workers have emptied it
     return taken

@@ -59,9 +59,11 @@ class Adviser:
 
     def take(self) -> Optional[Advice]:
         """Return the answer, if there is one, and forget it. The controller's."""
-        advice, self._advice = self._advice, None
-        if advice is not None:
-            self.thinking = False
+        advice = self._advice
+        if advice is None:
+            return None  # and nothing is stored: the answer may be coming just now
+        self._advice = None
+        self.thinking = False
         return advice
 
     def stop(self, timeout: float) -> None:

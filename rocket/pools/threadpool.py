@@ -275,7 +275,11 @@ class ThreadPool:
         That is what has waited for more than *timeout* s, the last of what exceeds *most*, and connections
         whose task is light: it does not call the application.
         """
-        return take_overdue(self._queue, self._clock(), timeout, most)
+        taken = take_overdue(self._queue, self._clock(), timeout, most)
+        # While it was turned over, a worker may have found it empty, and polls now.
+        if self._queue and self._led is not None:
+            self._wakeup()
+        return taken
 
     def take_queued(self) -> list[Connection]:
         """Return, and forget, what was queued and not served. After `stop`."""

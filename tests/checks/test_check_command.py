@@ -13,8 +13,10 @@ from rocket.checks import CHECKS
 from rocket.checks.connections import BALANCERS
 from rocket.cli import main
 from rocket.commands import check as command
+from rocket.pools.readings import allowed_cpus
 
-QUIET = ["--backlog", "1", "--max-queue", "1", "--threads", "1:1", "--max-connections", "4"]  # fits every host
+CPUS = allowed_cpus()  # no fewer threads: without the GIL each may compute
+QUIET = ["--backlog", "1", "--max-queue", "1", "--threads", f"{CPUS}:{CPUS}", "--max-connections", "4"]
 
 
 @pytest.fixture

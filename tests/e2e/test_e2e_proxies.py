@@ -302,6 +302,7 @@ def serve_tls(serve):
     """Start a server that speaks TLS, with a certificate of its own."""
     if "self_signed" not in OPTIONS:
         pytest.skip("there is no TLS yet")
+    pytest.importorskip("trustme")  # which makes the certificate
     return lambda *arguments: serve("mirror", *PROXIED, "--self-signed", *arguments)
 
 

@@ -34,13 +34,18 @@ def serve(folder, tmp_path):
         server.check()
 
 
+def accepted(server):
+    """How many connections it has accepted. Its descriptors do not tell: files are closed meanwhile."""
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in server.handle.net_connections("tcp"))
+
+
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_ten_slow_readers_of_a_gigabyte_hold_no_thread(serve, threads):
     server = serve("--threads", threads)
     ask(server.address)
     before, rss = server.holds(), server.handle.memory_info().rss
     with Crowd(server.address, 10, first=request("/large"), receive_buffer=4096, reads=False):
-        until(lambda: server.handle.num_fds() >= before[1] + 10, "all have connected")
+        until(lambda: accepted(server) >= 10, "all have connected")
         with Normal(server.address) as normal:
             until(lambda: len(normal.times) > 50, "a normal client is served")
         assert max(normal.times) < 1
@@ -63,7 +68,7 @@ def test_readers_that_take_nothing_are_cut_and_leave_nothing_behind(serve):
     ask(server.address)
     before = server.holds()
     with Crowd(server.address, 10, first=request("/large"), receive_buffer=4096, reads=False):
-        until(lambda: server.handle.num_fds() >= before[1] + 10, "all have connected")
+        until(lambda: accepted(server) >= 10, "all have connected")
         until(lambda: server.handle.num_fds() <= before[1] + 2, "all are cut")
     assert ask(server.address).status == 200
 

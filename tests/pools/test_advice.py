@@ -5,7 +5,7 @@ import threading
 from core_helpers import PATIENCE, until
 from pools_helpers import readings
 
-from rocket.pools.advice import Adviser, consult
+from rocket.pools.advice import Advice, Adviser, consult
 
 
 class Duck:
@@ -40,6 +40,29 @@ def test_one_question_at_a_time():
     go_on.set()
     until(lambda: adviser.take() is not None)
     until(lambda: not adviser._thread.is_alive())
+
+
+def test_answer_that_comes_just_after_the_look_for_it_is_not_lost():
+    class Late(Adviser):
+        coming = stored = None
+
+        @property
+        def _advice(self):
+            seen = self.stored
+            if self.coming is not None:
+                self.stored, self.coming = self.coming, None
+            return seen
+
+        @_advice.setter
+        def _advice(self, advice):
+            self.stored = advice
+
+    adviser = Late(lambda: None)
+    adviser.thinking = True
+    adviser.coming = answer = Advice(Duck(), readings(), 7, "policy")
+    assert adviser.take() is None
+    assert adviser.take() is answer
+    assert not adviser.thinking
 
 
 def test_adviser_that_was_never_asked_has_no_thread():
