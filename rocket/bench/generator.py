@@ -17,13 +17,18 @@ import sys
 import time
 from array import array
 from collections import Counter, deque
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rocket.bench.answers import Answer, Unreadable
 from rocket.bench.histogram import Histogram
 from rocket.bench.limits import raise_open_files
 from rocket.bench.load import LoadError, LoadResult, LoadSpec
 from rocket.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from rocket.bench.secure import SecureSocket
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 SMALL, LARGE = 16384, 262144  # bytes that are read at once, of an answer's beginning and of what comes after
@@ -60,14 +65,15 @@ class Known:
 class Client:
     """One connection, with at most one request on its way."""
 
-    __slots__ = ("answer", "busy", "connecting", "fd", "out", "sock", "started")
+    __slots__ = ("answer", "busy", "connecting", "fd", "out", "shaking", "sock", "started")
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+        self.sock: Union[socket.socket, SecureSocket] = sock
         self.fd = sock.fileno()
         self.busy = False  # whether a request is on its way
         self.started = 0.0  # when it began
         self.connecting = False
+        self.shaking = False  # whether its TLS handshake is on its way
         self.out = memoryview(b"")  # what is still to be sent of it
         self.answer: Optional[Answer] = None  # the one that is being read, if its first piece was not all of it
 
@@ -87,6 +93,8 @@ class Generator:
         found = socket.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM)[0]
         self._family: socket.AddressFamily = found[0]
         self._address: Any = found[4]  # (host, port), and two more for IPv6
+        self._context: Optional[ssl.SSLContext] = None
+        self._agreed = ""  # in the handshake
         self._clients: set[Client] = set()
         self._known: Optional[Known] = None
         self._latencies = array("d")  # 8 bytes a request
@@ -133,10 +141,17 @@ class Generator:
             latencies=latencies,
             generator_cpu=cpu / (end - begin),
             unsent=max(0, int((end - self._due) / self._interval)) if self._interval else 0,
+            tls=self._agreed,
         )
 
     def _start(self) -> None:
         """Connect. Raises LoadError if that is not possible, before anything is measured."""
+        if self._spec.tls:
+            # Each goes on to its handshake and request at once: a thread of cheroot or gunicorn waits for a silent one.
+            self._agree()
+            self._slots = self._missing = self._spec.connections
+            self._due = time.perf_counter()
+            return
         sockets: list[socket.socket] = []
         try:
             for _ in range(self._spec.connections if self._spec.keep_alive else 1):
@@ -158,6 +173,18 @@ class Generator:
             else:
                 self._send(client, time.perf_counter())
         self._due = time.perf_counter()
+
+    def _agree(self) -> None:
+        """Try a handshake on a connection of its own. Raises LoadError if that fails."""
+        from rocket.bench.secure import client_context, probe  # ssl takes 10 ms and 2 MB
+
+        self._context = client_context()
+        try:
+            sock = socket.create_connection(self._address[:2], self._spec.request_timeout)
+            self._agreed = probe(sock, self._context)
+        except OSError as exc:
+            where = f"{self._spec.host}:{self._spec.port}"
+            raise LoadError(f"no TLS handshake with {where}: {exc}") from exc
 
     def _work_until(self, end: float) -> bool:
         """Work until *end*; return False if the parent is gone."""
@@ -232,6 +259,35 @@ class Generator:
         self._selector.register(client.fd, WRITE, client)
         client.connecting = True
 
+    def _secure(self, client: Client) -> None:
+        """Begin TLS on a connection that the selector watches for reading."""
+        from rocket.bench.secure import SecureSocket
+
+        assert self._context is not None
+        assert isinstance(client.sock, socket.socket)
+        try:
+            client.sock = SecureSocket(client.sock, self._context)
+        except OSError:  # the server has closed it meanwhile
+            self._fail(client, "handshake")
+            return
+        client.shaking = True
+        self._shake(client)
+
+    def _shake(self, client: Client) -> None:
+        """Go on with a handshake; after it comes the request."""
+        assert not isinstance(client.sock, socket.socket)
+        try:
+            event = client.sock.handshake()
+        except OSError:
+            self._fail(client, "handshake")
+            return
+        if event:
+            self._selector.modify(client.fd, event, client)
+            return
+        client.shaking = False
+        self._selector.modify(client.fd, READ, client)
+        self._send(client, client.started)
+
     def _send(self, client: Client, started: float) -> None:
         """Send the next request on a connection that the selector watches for reading."""
         client.busy, client.started = True, started
@@ -256,7 +312,13 @@ class Generator:
                 self._fail(client, "connect")
                 return
             self._selector.modify(client.fd, READ, client)
-            self._send(client, client.started)
+            if self._context is not None:
+                self._secure(client)
+            else:
+                self._send(client, client.started)
+            return
+        if client.shaking:
+            self._shake(client)
             return
         try:
             client.out = client.out[client.sock.send(client.out) :]
@@ -269,6 +331,9 @@ class Generator:
             self._selector.modify(client.fd, READ, client)
 
     def _read(self, client: Client) -> None:
+        if client.shaking:
+            self._shake(client)
+            return
         try:
             data = client.sock.recv(SMALL if client.answer is None else LARGE)
         except BlockingIOError:

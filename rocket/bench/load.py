@@ -52,6 +52,7 @@ class LoadSpec:
     rate: Optional[float] = None  # requests/s to send; None: as fast as answers come
     from_sent: bool = False  # with a rate: count latency from when the request was sent, not from when it was due
     keep_alive: bool = True  # False: a connection for each request
+    tls: bool = False  # whatever the certificate; each connection with a full handshake
     method: str = "GET"
     paths: tuple[str, ...] = ("/",)  # in turn
     headers: tuple[tuple[str, str], ...] = ()
@@ -115,11 +116,12 @@ class LoadResult:
 
     seconds: float  # that were measured
     requests: int  # answered with 2xx or 3xx
-    errors: dict[str, int]  # kind: count. connect, reset, closed, timeout, unreadable, "status 503", ...
+    errors: dict[str, int]  # kind: count. connect, handshake, reset, closed, timeout, unreadable, "status 503", ...
     bytes_received: int
     latencies: Histogram = field(repr=False)
     generator_cpu: float  # of one CPU
     unsent: int = 0  # open loop: due, and not sent at the end, because no connection was free
+    tls: str = ""  # what was agreed on: "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
     @property
     def rate(self) -> float:

@@ -29,13 +29,13 @@ from rocket.errors import RocketError
 APPS = Path(__file__).resolve().parent / "apps"
 START = 15.0  # s that a server may take until it listens
 STOP = 3.0  # s from SIGTERM to SIGKILL
-_LISTENING = re.compile(r"listening on http://[^\s,]*?:(\d+)")
+_LISTENING = re.compile(r"listening on https?://[^\s,]*?:(\d+)")
 _LIMIT = re.compile(r"at most (\d+) connections")
 _LAST_LINE = re.compile(r"\d+ threads, policy ")  # of what Rocket says when it starts
 
 
 class ServerFailed(RocketError):
-    """The server did not start. The message has what it said last."""
+    """The server did not start, or ended too early. The message has what it said last."""
 
 
 class Served:
@@ -119,6 +119,11 @@ class Served:
         self._reader.join(1.0)
         lines = [line for line in list(self._said) if line.strip()]
         return lines[-1] if lines else "it ended without a word"
+
+    def check(self) -> None:
+        """Raise ServerFailed if it has ended, with what it said last."""
+        if self._keeper.poll() is not None:
+            raise ServerFailed(f"it ended under load: {self._last_words()}")
 
     def stop(self) -> None:
         """End it and what it has started. Any number of times."""

@@ -70,7 +70,7 @@ def _wrk(spec: LoadSpec, seconds: int, script: str) -> str:
     try:
         # In our session, so that Ctrl-C reaches it, too; it ends by itself in any case.
         done = subprocess.run(
-            [*command, f"http://{spec.host}:{spec.port}/"], capture_output=True, text=True, check=False
+            [*command, f"{'https' if spec.tls else 'http'}://{spec.host}:{spec.port}/"], capture_output=True, text=True, check=False
         )
     except OSError as exc:
         raise LoadError(f"wrk: {exc.strerror}") from exc
