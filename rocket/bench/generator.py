@@ -246,13 +246,14 @@ class Generator:
 
     def _open(self, started: float) -> None:
         """Begin a request on a new connection."""
-        client = self._adopt(socket.socket(self._family, socket.SOCK_STREAM))
+        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        client = self._adopt(sock)
         if not sys.platform.startswith("linux"):
             # Closed by a reset, after the answer: elsewhere a port in TIME_WAIT cannot be used again at once, and macOS
             # has 16,384 of them.
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.busy, client.started = True, started
-        failure = client.sock.connect_ex(self._address)
+        failure = sock.connect_ex(self._address)
         if failure not in _IN_PROGRESS:
             self._fail(client, "connect")
             return
@@ -308,6 +309,7 @@ class Generator:
         """Go on with a connection that is to be written to."""
         if client.connecting:
             client.connecting = False
+            assert isinstance(client.sock, socket.socket)  # TLS comes next
             if client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._fail(client, "connect")
                 return

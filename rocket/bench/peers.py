@@ -7,6 +7,7 @@ Rocket up to as many; the client is `rocket.bench.load` or wrk, on loopback. Und
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -75,6 +76,7 @@ PEERS = {
         "-c \"import bench_apps, bjoern; bjoern.run(bench_apps.{app}, '127.0.0.1', {port})\"",
     ),
 }
+_ADDRESS = re.compile(r"127\.0\.0\.1:\d+")
 NO_TLS = "no TLS"  # in the table, where a server has none
 
 BROWSER = (
@@ -228,7 +230,9 @@ class Comparison:
         self.peers_python, self.versions = found.python, found.versions
         missing = {name: found.absent[name] for name in plan.servers if name in found.absent}
         if missing:
-            hint = "pip install bjoern, which needs libev" if [*missing] == ["bjoern"] else "pip install 'rocket[bench]'"
+            hint = (
+                "pip install bjoern, which needs libev" if [*missing] == ["bjoern"] else "pip install 'rocket[bench]'"
+            )
             words = "; ".join(f"{name}: {why}" for name, why in missing.items())
             raise ConfigError(f"{plan.python} cannot serve by what was asked for ({words}): {hint}")
         self.plan = replace(plan, servers=plan.servers or (ROCKET, *self.versions))
@@ -297,10 +301,11 @@ class Comparison:
         try:
             return self._measure(name, server, number)
         except (LoadError, ServerFailed) as exc:
-            self._failed[name, server] = str(exc)
+            why = _ADDRESS.sub("it", str(exc))  # another port each time, so another problem for who reads them
+            self._failed[name, server] = why
             if (name, server) in self._cells:
-                self._cells[name, server].setdefault("failed", []).append(str(exc))
-            raise
+                self._cells[name, server].setdefault("failed", []).append(why)
+            raise type(exc)(why) from exc
 
     def _measure(self, name: str, server: str, number: int) -> str:
         scenario = SCENARIOS[name]

@@ -32,8 +32,14 @@ def draw(report: Report, folder: Path, name: str) -> list[Path]:
     with pyplot.rc_context(settings):
         figure = (_monitors if report["kind"] == "monitors" else _peers)(report)
         paths = [folder / f"{name}.{suffix}" for suffix in ("svg", "png")]
-        figure.savefig(paths[0], facecolor="white", metadata={"Date": None})
-        figure.savefig(paths[1], facecolor="white", dpi=120)
+        options: tuple[dict[str, Any], ...] = ({"metadata": {"Date": None}}, {"dpi": 120})
+        for path, more in zip(paths, options):
+            half = path.with_name(f".{path.name}.part")
+            try:
+                figure.savefig(half, format=path.suffix[1:], facecolor="white", **more)
+                half.replace(path)  # whole, or not at all
+            finally:
+                half.unlink(missing_ok=True)
         pyplot.close(figure)
     return paths
 

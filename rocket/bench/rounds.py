@@ -69,7 +69,7 @@ def check_times(seconds: float, warmup: float, rounds: int, options: str) -> Non
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question after the one of *known* that *name* resembles; nothing if it resembles none."""
     near = get_close_matches(name.lower(), known, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def estimate(steps: Sequence[Step], rounds: int) -> float:

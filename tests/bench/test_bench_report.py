@@ -13,6 +13,7 @@ from rocket.bench.report import agreement, read, save, to_csv, to_json, warnings
 from rocket.bench.table import Table, document, show, tables
 from rocket.errors import ConfigError
 
+WIDTH = 79  # of a terminal
 REPORTS = {"monitors": monitors_report, "peers": peers_report}
 
 
@@ -66,14 +67,14 @@ def test_csv_has_a_line_for_each_cell_with_medians():
 
 
 def test_table_marks_what_cannot_be_told_apart_and_says_where_select_ends():
-    text = show(monitors_report(), colours=False)
+    text = show(monitors_report())
     line = {tuple(row.split()[:3]): row for row in text.splitlines() if len(row.split()) > 3}
     assert "1.00x ~" in line["0", "1", "poll"]
     assert "0.01x " in line["5,000", "1", "poll"]
     assert "~" not in line["5,000", "1", "poll"]
     assert "0.60x" in line["0", "1", "select"]
     assert "ends at 1,024 descriptors" in line["5,000", "1", "select"]
-    assert re.search(r"^0 +1 +epoll ~ poll > select", text, re.MULTILINE)
+    assert re.search(r"^0 +1 +requests/s +epoll ~ poll > select$", text, re.MULTILINE)
     assert re.search(r"^5,000 +epoll +100 .* 900$", text, re.MULTILINE)
 
 
@@ -88,7 +89,29 @@ def test_table_of_peers_is_in_order_and_names_who_failed():
     table = tables(peers_report())[0]
     assert [row[0] for row in table.rows] == ["rocket", "waitress", "bjoern", "cheroot"]
     assert table.rows[1][3] == "0.10x"
-    assert table.rows[3][2] == "no answer within 1 s"
+    assert table.rows[3] == ["cheroot", "no answer within 1 s"]
+    assert "| cheroot | no answer within 1 s | - |" in table.markdown()
+
+
+@pytest.mark.parametrize("trouble", [{"failed": ["it ended under load: oh"]}, {"errors": [{"reset": 2}, {}]}], ids=str)
+def test_server_that_failed_at_times_is_marked(trouble):
+    report = peers_report()
+    assert "!" not in show(report)
+    report["cells"][1].update(trouble)
+    text = show(report)
+    assert re.search(r"^waitress ! +6,012", text, re.MULTILINE)
+    assert re.search(r"^rocket +60,120", text, re.MULTILINE)
+    assert "!: failed in some rounds or requests" in text
+
+
+def test_what_tls_agreed_on_is_said():
+    report = peers_report()
+    assert "TLS" not in show(report)
+    for cell in report["cells"][:2]:
+        cell["tls"] = "TLSv1.3 SOME_CIPHER"
+    assert "TLS: TLSv1.3 SOME_CIPHER; one self-signed certificate for all" in show(report)
+    report["cells"][1]["tls"] = "TLSv1.2 OTHER"
+    assert "TLS: TLSv1.3 SOME_CIPHER (rocket); TLSv1.2 OTHER (waitress);" in show(report)
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
@@ -96,12 +119,21 @@ def test_columns_are_as_wide_as_their_widest_cell():
     assert text.splitlines() == ["T", "", "name        n", "------  -----", "a           1", "longer  1,000"]
 
 
-def test_rich_table_cuts_nothing_off(report):
-    pytest.importorskip("rich")
-    text = re.sub(r"\x1b\[[0-9;]*m", "", show(report, colours=True))
-    assert "…" not in text
+def test_remark_goes_on_over_the_columns_that_its_row_has_not():
+    rows = [["a", "1", "2"], ["long name", "no such thing here"]]
+    lines = Table("T", ["name", "n", "m"], rows).plain().splitlines()
+    assert lines[2:] == ["name       n  m", "---------  -  -", "a          1  2", "long name  no such thing here"]
+
+
+def test_narrow_terminal_gets_no_column_that_can_be_done_without_and_is_told(report):
+    wide = show(report)
+    narrow = show(report, width=WIDTH)
+    assert max(map(len, narrow.splitlines())) <= WIDTH < max(map(len, wide.splitlines()))
+    assert "(lowest to highest: in a wider terminal, or a file)" in narrow
+    assert show(report, width=300) == wide
     for table in tables(report):
-        assert all(cell in text for row in table.rows for cell in row)
+        spare = [i for i, name in enumerate(table.head) if name in table.spare]
+        assert all(cell in narrow for row in table.rows for i, cell in enumerate(row) if i not in spare)
 
 
 def test_document_has_machine_command_and_tables(report):
