@@ -275,7 +275,12 @@ def test_ctrl_c_while_peers_are_looked_for_leaves_nothing_running(tmp_path):
 def test_ctrl_c_while_the_picture_is_drawn_keeps_the_figures_and_says_how_to_draw_it(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "matplotlib.py").write_text(
-        f"import signal\ndef use(_):\n    open({str(tmp_path / 'fifo')!r}, 'w').write('now')\n    signal.pause()\n"
+        "import select\n"
+        "def use(_):\n"
+        f"    with open({str(tmp_path / 'fifo')!r}, 'w') as file:\n"
+        "        file.write('now')\n"
+        "    while True:\n"
+        "        select.select([], [], [], 0.1)\n"
     )
     arguments = ["--seconds", "0.1", "--rounds", "1", "--servers", "rocket", "--output", str(tmp_path / "found")]
     out, err = _interrupt_peers(tmp_path, sys.executable, *arguments)
