@@ -113,7 +113,7 @@ def _panel(panel: Any, report: Report, lines: Lines, factor: float, *, costs: bo
         panel.plot(idle, medians, color=colour, marker=mark, markersize=5, linewidth=1.6, label=label)
         if why:
             panel.plot(idle[-1], medians[-1], color=colour, marker="x", markersize=11, markeredgewidth=2)
-    _idle_axis(panel, report["plan"]["idle"])
+    idle_axis(panel, report["plan"]["idle"])
     if costs:
         panel.set_yscale("log")
         _guide(panel, lines, factor)
@@ -125,17 +125,20 @@ def _panel(panel: Any, report: Report, lines: Lines, factor: float, *, costs: bo
     panel.set_axisbelow(True)
 
 
-def _idle_axis(panel: Any, idle: Sequence[int]) -> None:
-    """Have a logarithmic axis that has room for 0, and marks where something was measured and no mark is too near."""
+def idle_axis(panel: Any, idle: Sequence[int]) -> None:
+    """Have a logarithmic axis that has room for 0, and a number at each mark, as far as they can be read."""
     least = min([count for count in idle if count] or [1])
     panel.set_xscale("symlog", linthresh=least, linscale=0.5)
     panel.set_xlim(-0.15 * least, max([least, *idle]) * 1.3)
-    shown: list[int] = []
+    rows: tuple[list[int], ...] = ([], [])  # of labels, one under the other, for those that are near each other
     ends_first = sorted(set(idle), key=lambda count: (count not in {0, max(idle)}, str(count).strip("0") != "1", count))
     for count in ends_first:
-        if all(count >= 3 * other or other >= 3 * count for other in shown):
-            shown.append(count)
-    panel.set_xticks(shown, [f"{count:,}" for count in shown], fontsize=8.5)
+        for row in rows:
+            if all(count >= 3 * other or other >= 3 * count for other in row):
+                row.append(count)
+                break
+    labels = {count: "\n" * place + f"{count:,}" for place, row in enumerate(rows) for count in row}
+    panel.set_xticks(list(labels), list(labels.values()), fontsize=8.5)
     panel.set_xticks([], minor=True)
 
 

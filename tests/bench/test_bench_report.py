@@ -8,7 +8,7 @@ import re
 import pytest
 from bench_helpers import monitors_report, peers_report, steady
 
-from rocket.bench.picture import draw
+from rocket.bench.picture import draw, idle_axis
 from rocket.bench.report import agreement, read, save, to_csv, to_json, warnings
 from rocket.bench.table import Table, document, show, tables
 from rocket.errors import ConfigError
@@ -152,6 +152,43 @@ def test_picture_is_drawn_and_has_names_and_units(report, tmp_path):
     for word in expected if report["kind"] == "monitors" else ["rocket", "waitress", "requests/s", "no answer within"]:
         assert f"<!-- {word}" in words  # matplotlib draws letters as paths, and notes the text beside them
     assert "nan" not in re.findall(r"<!-- (.*?) -->", words)
+
+
+@pytest.mark.parametrize(
+    ("idle", "shown"),
+    [
+        ((0, 100, 1000, 5000, 10_000), (0, 100, 1000, 5000, 10_000)),
+        ((0, 100, 500, 1000, 5000, 10_000), (0, 100, 500, 1000, 5000, 10_000)),
+        ((0,), (0,)),
+        ((1000, 2000, 3000), (1000, 3000)),
+        ((0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000), (0, 50, 100, 1000, 10_000, 50_000)),
+    ],
+    ids=str,
+)
+def test_idle_connections_on_the_axis_can_be_read(idle, shown):
+    """As they are drawn: what is shown has its number, and no two numbers overlap."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panel = figure.subplots(1, 3)[0]
+    idle_axis(panel, idle)
+    canvas.draw()
+    labels = [label for label in panel.get_xticklabels() if label.get_text()]
+    assert {f"{count:,}" for count in shown} <= {label.get_text().strip() for label in labels}
+    boxes = [label.get_window_extent() for label in labels if "\n" not in label.get_text()]
+    boxes += [_second_line(label.get_window_extent()) for label in labels if "\n" in label.get_text()]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+
+
+def _second_line(box):
+    """Return the lower half: the first line of such a label is empty."""
+    from matplotlib.transforms import Bbox
+
+    return Bbox.from_extents(box.x0, box.y0, box.x1, (box.y0 + box.y1) / 2 - 1)
 
 
 def test_picture_of_an_interrupted_run_is_drawn(tmp_path):
