@@ -107,6 +107,7 @@ class Generator:
         self._due = 0.0  # when the next request is due
         self._free: deque[Client] = deque()  # may hold some that the server has closed since
         self._slots = 0
+        self._sent = 0
 
     # ------------------------------------------------------------------ the seconds
 
@@ -119,7 +120,7 @@ class Generator:
             if not self._work_until(time.perf_counter() + self._spec.warmup):
                 return None
             self._tell("begin")
-            self._latencies, self._received = array("d"), 0
+            self._latencies, self._received, self._sent = array("d"), 0, 0
             self._errors.clear()
             cpu, begin = time.process_time(), time.perf_counter()
             if not self._work_until(begin + self._spec.seconds):
@@ -140,6 +141,7 @@ class Generator:
             bytes_received=self._received,
             latencies=latencies,
             generator_cpu=cpu / (end - begin),
+            sent=self._sent,
             unsent=max(0, int((end - self._due) / self._interval)) if self._interval else 0,
             tls=self._agreed,
         )
@@ -223,6 +225,7 @@ class Generator:
                 self._open(self._due if not self._spec.from_sent else time.perf_counter())
             else:
                 return
+            self._sent += 1
             self._due += self._interval
 
     def _look_after(self, now: float) -> None:

@@ -120,6 +120,7 @@ class LoadResult:
     bytes_received: int
     latencies: Histogram = field(repr=False)
     generator_cpu: float  # of one CPU
+    sent: int = 0  # open loop: in the seconds that count; answers to some that were sent just before are counted, too
     unsent: int = 0  # open loop: due, and not sent at the end, because no connection was free
     tls: str = ""  # what was agreed on: "TLSv1.3 TLS_AES_256_GCM_SHA384"
 

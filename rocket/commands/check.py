@@ -23,7 +23,8 @@ def make(tools: Tools) -> click.Command:
 
     @click.command(
         cls=tools.command_class,
-        epilog=f"Exit code 0: nothing was found; 1: something was. {PAGES} has a section for each number.",
+        epilog="Exit code 0: nothing was found; 1: something was; 2: an option cannot be; 4: the application cannot be "
+        f"imported. {PAGES} has a section for each number.",
     )
     @click.argument("app", required=False)
     @click.option(
