@@ -273,24 +273,8 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
     from rocket.tuning.report import plain
 
     click.echo("")
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        click.echo(f"{title}\n{plain(head, rows)}")
-        return
-    console = Console(file=sys.stdout)
-    text = plain(head, rows)
-    framed = max(map(len, text.splitlines())) + len(head) + 1  # rich pads by a column more on each side, and has frames
-    if not console.is_terminal or console.width < framed:  # it would cut the cells
-        click.echo(f"{title}\n{text}")
-        return
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row, style="bold" if row[-1].startswith("<-") else None)
-    console.print(table)
+    click.secho(title, bold=True)  # where that is not possible, click leaves it out
+    click.echo(plain(head, rows))
 
 
 def _save(folder: Path, outcome: Outcome, config: Config, target: Target, *, app: str, requests: Requests) -> None:

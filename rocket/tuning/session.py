@@ -134,7 +134,7 @@ class Session:
                 break
             sample = self._timed(ample, clients, seconds, afresh=done == 0)
             outcome.sweep.append(sample)
-            self._tell(f"  {clients:4} clients: {_line(sample)}")
+            self._tell(f"  {clients:4} client{'s' if clients > 1 else ''}: {_line(sample)}")
             if sample.mem_free is not None and sample.mem_free < MEMORY_LEFT:
                 outcome.notes.append(
                     f"the sweep ended at {clients} clients: {sample.mem_free:.0%} of the memory is free"
@@ -194,7 +194,7 @@ class Session:
                 self._tell(f"rising rate, {choice}:")
             sample = self._timed(choice, outcome.load, seconds, most * share, afresh=done == 0)
             outcome.rates.append(sample)
-            self._tell(f"  {most * share:,.0f} requests/s: {_line(sample)}")
+            self._tell(f"  {most * share:,.0f}/s due, {sample.rate_sent or 0.0:,.0f}/s sent: {_line(sample)}")
 
     # ------------------------------------------------------------------ time
 

@@ -191,6 +191,16 @@ def _second_line(box):
     return Bbox.from_extents(box.x0, box.y0, box.x1, (box.y0 + box.y1) / 2 - 1)
 
 
+def test_picture_marks_trouble_and_cuts_long_reasons_short(tmp_path):
+    pytest.importorskip("matplotlib")
+    report = peers_report()
+    report["cells"][1]["failed"] = ["it ended under load: oh"]
+    report["left_out"][0]["why"] = "no end of words " * 10
+    words = re.findall(r"<!-- (.*?) -->", draw(report, tmp_path, "found")[0].read_text())
+    assert {"waitress !", "rocket"} <= set(words)
+    assert [len(word) <= 60 for word in words if re.fullmatch(r"no end of words.* \.\.\.", word)] == [True]
+
+
 def test_picture_of_an_interrupted_run_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     report = monitors_report()

@@ -163,7 +163,7 @@ def test_an_interrupt_prints_what_is_known_and_leaves_no_process(tmp_path):
     )
     with process:
         for line in process.stderr:
-            if "1 clients:" in line:
+            if "1 client:" in line:
                 break
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=30)
