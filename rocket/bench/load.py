@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from rocket.bench.histogram import Histogram
+from rocket.bench.start import start
 from rocket.errors import ConfigError, RocketError
 
 FULL = 0.95  # of a CPU: from here on the generator is what limits the rate
@@ -169,11 +169,8 @@ class Load:
 
     def __init__(self, spec: LoadSpec, *, python: str = sys.executable) -> None:
         self.spec = spec
-        self._process = subprocess.Popen(
+        self._process = start(
             [python, "-m", "rocket.bench.load", "--child", json.dumps(asdict(spec))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
             env=environment(),
             start_new_session=True,  # Ctrl-C is for us: we end it in our own order
         )

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Optional
 
 from rocket.bench.load import environment
+from rocket.bench.start import start
 from rocket.errors import RocketError
 
 APPS = Path(__file__).resolve().parent / "apps"
@@ -55,14 +56,11 @@ class Served:
         self._found = threading.Event()  # it listens, or never will
         self._port: Optional[int] = None
         self.limit: Optional[int] = None  # connections at most, if the server tells
-        self._keeper = subprocess.Popen(
+        self._keeper = start(
             [sys.executable, "-m", "rocket.bench.processes", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=made,
             cwd=folder,
-            text=True,
             errors="replace",
             start_new_session=True,
         )

@@ -221,19 +221,23 @@ def test_ctrl_c_shows_what_is_there_and_leaves_nothing_running(tmp_path):
 
 
 def _interrupt_peers(folder, python, *arguments):
-    """Run the comparison, send SIGINT once somebody has written to the folder's fifo, and return what was said."""
+    """Run the comparison, send SIGINT once somebody has written to the folder's fifo, and return what was said.
+
+    As a terminal does: to all of the foreground group.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "rocket", "bench", "peers", "--scenarios", "hello", "--python", python, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**environment(), "BENCH_MARK": str(folder), "PYTHONPATH": f"{ROOT}:{folder}"},
+        start_new_session=True,
     )
     try:
         fifo = os.open(folder / "fifo", os.O_RDWR)  # for writing, too, so that it does not wait for the other end
         assert select.select([fifo], [], [], 60)[0]
         os.close(fifo)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
