@@ -106,8 +106,7 @@ class Generator:
         self._interval = 1.0 / spec.rate if spec.rate else 0.0
         self._due = 0.0  # when the next request is due
         self._free: deque[Client] = deque()  # may hold some that the server has closed since
-        self._slots = 0
-        self._sent = 0
+        self._slots = self._sent = 0
 
     # ------------------------------------------------------------------ the seconds
 
@@ -185,8 +184,7 @@ class Generator:
             sock = socket.create_connection(self._address[:2], self._spec.request_timeout)
             self._agreed = probe(sock, self._context)
         except OSError as exc:
-            where = f"{self._spec.host}:{self._spec.port}"
-            raise LoadError(f"no TLS handshake with {where}: {exc}") from exc
+            raise LoadError(f"no TLS handshake with {self._spec.host}:{self._spec.port}: {exc}") from exc
 
     def _work_until(self, end: float) -> bool:
         """Work until *end*; return False if the parent is gone."""
@@ -263,14 +261,12 @@ class Generator:
         self._selector.register(client.fd, WRITE, client)
         client.connecting = True
 
-    def _secure(self, client: Client) -> None:
+    def _secure(self, client: Client, sock: socket.socket, context: ssl.SSLContext) -> None:
         """Begin TLS on a connection that the selector watches for reading."""
         from rocket.bench.secure import SecureSocket
 
-        assert self._context is not None
-        assert isinstance(client.sock, socket.socket)
         try:
-            client.sock = SecureSocket(client.sock, self._context)
+            client.sock = SecureSocket(sock, context)
         except OSError:  # the server has closed it meanwhile
             self._fail(client, "handshake")
             return
@@ -318,7 +314,7 @@ class Generator:
                 return
             self._selector.modify(client.fd, READ, client)
             if self._context is not None:
-                self._secure(client)
+                self._secure(client, client.sock, self._context)
             else:
                 self._send(client, client.started)
             return

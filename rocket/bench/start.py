@@ -23,11 +23,9 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """
     if threading.current_thread() is not threading.main_thread():
         return _popen(command, options)
-    # What is ignored stays so, SIGHUP under nohup.
     held: list[tuple[int, Optional[FrameType]]] = []
-    heeded = [
-        number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)
-    ]
+    # What is ignored stays so: SIGHUP under nohup.
+    heeded = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, lambda *come: held.append(come)) for number in heeded}
     try:
         process = _popen(command, options)
