@@ -76,7 +76,7 @@ def file_in(folder: Path) -> Optional[Path]:
 
 
 def given_by_toml(path: Path) -> Given:
-    """Read the options in [tool.rocket] of a pyproject.toml, or at the top of any other file."""
+    """Read the options in [tool.rocket] of a pyproject.toml; of any other file there, too, or else at its top."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -88,13 +88,30 @@ def given_by_toml(path: Path) -> Given:
     except ValueError as exc:  # TOMLDecodeError and UnicodeDecodeError
         raise ConfigError(f"{path} is not valid TOML: {exc}") from exc
     prefix = ""
-    if path.name == "pyproject.toml":
+    if path.name == "pyproject.toml" or _has_own_table(table, path):
         prefix = "tool.rocket."
         for key in ("tool", "rocket"):
             table = table.get(key, {}) if isinstance(table, dict) else {}
     if not isinstance(table, dict):
         raise ConfigError(f"tool.rocket in {path} must be a table, not {table!r}")
     return {name: (value, f"{prefix}{name} in {path}") for name, value in table.items()}
+
+
+def _has_own_table(table: object, path: Path) -> bool:
+    """Whether the options are in [tool.rocket], as in pyproject.toml, although the file is another: pasted, say.
+
+    Tables of others may be beside it. Raises ConfigError if options are at the top, too: who wins would be a guess.
+    """
+    tool = table.get("tool") if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(tool, dict) or "rocket" not in tool:
+        return False
+    top = [name for name, value in table.items() if not isinstance(value, dict)]
+    if top:
+        raise ConfigError(
+            f"{path} has options in two places, {', '.join(top)} at its top and others in [tool.rocket]: put them all "
+            "at the top and leave out the line [tool.rocket]"
+        )
+    return True
 
 
 def given_by_environ(environ: Mapping[str, str], known: Collection[str]) -> Given:

@@ -202,6 +202,43 @@ def test_a_pyproject_without_that_table_says_nothing(tmp_path):
     assert load(tmp_path) == Config()
 
 
+@pytest.mark.parametrize("name", ["rocket.toml", "other.toml"])
+def test_the_table_of_a_pyproject_toml_is_read_from_any_file(name, tmp_path):
+    """So that what `rocket tune` prints may be pasted anywhere."""
+    (tmp_path / name).write_text("[project]\nname = 'a'\n[tool.black]\nline-length = 3\n[tool.rocket]\nmax_threads = 9")
+    config = load(tmp_path, file=tmp_path / name)
+    assert config == Config(max_threads=9)
+    assert config.origin("max_threads") == f"tool.rocket.max_threads in {tmp_path / name}"
+
+
+def test_options_at_the_top_and_in_the_table_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / "rocket.toml").write_text("backlog = 5\nkeep_alive = 9\n[tool.rocket]\nmax_threads = 9")
+    with pytest.raises(
+        ConfigError,
+        match=r"rocket\.toml has options in two places, backlog, keep_alive at its top and others in \[tool\.rocket\]: "
+        r"put them all at the top and leave out the line \[tool\.rocket\]$",
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[tool.rocket]\nmax_thread = 3",
+            r"unknown option 'max_thread': did you mean 'max_threads'\?.*tool\.rocket\.max",
+        ),
+        ("[tool]\nrocket = 3", r"tool\.rocket in .* must be a table, not 3"),
+        ("[tool.black]\nline-length = 3", r"unknown option 'tool'"),
+    ],
+    ids=["misspelled", "no table", "another tool"],
+)
+def test_a_table_that_cannot_be_read_is_refused(text, words, tmp_path):
+    (tmp_path / "rocket.toml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load(tmp_path)
+
+
 def test_rocket_toml_hides_pyproject_toml(tmp_path):
     (tmp_path / "rocket.toml").write_text("max_threads = 11")
     (tmp_path / "pyproject.toml").write_text("[tool.rocket]\nmax_threads = 12\nkeep_alive = 3")

@@ -22,6 +22,7 @@ from typing import Any, Optional
 from rocket.bench.answers import Answer
 from rocket.bench.limits import raise_open_files, room
 from rocket.bench.load import LoadError, environment
+from rocket.bench.start import start
 
 KINDS = ("idle", "slow")
 AT_ONCE = 50  # connections opened, and requests sent, together: less than any server's backlog
@@ -54,11 +55,8 @@ class Crowd:
     def _start(self, port: int, count: int, kind: str, number: int) -> None:
         spec = {"port": port, "count": count, "kind": kind, "number": number}
         self._processes.append(
-            subprocess.Popen(
+            start(
                 [sys.executable, "-m", "rocket.bench.crowd", json.dumps(spec)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
                 env=environment(),
                 start_new_session=True,
             )

@@ -17,13 +17,18 @@ import sys
 import time
 from array import array
 from collections import Counter, deque
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rocket.bench.answers import Answer, Unreadable
 from rocket.bench.histogram import Histogram
 from rocket.bench.limits import raise_open_files
 from rocket.bench.load import LoadError, LoadResult, LoadSpec
 from rocket.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from rocket.bench.secure import SecureSocket
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 SMALL, LARGE = 16384, 262144  # bytes that are read at once, of an answer's beginning and of what comes after
@@ -60,14 +65,15 @@ class Known:
 class Client:
     """One connection, with at most one request on its way."""
 
-    __slots__ = ("answer", "busy", "connecting", "fd", "out", "sock", "started")
+    __slots__ = ("answer", "busy", "connecting", "fd", "out", "shaking", "sock", "started")
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+        self.sock: Union[socket.socket, SecureSocket] = sock
         self.fd = sock.fileno()
         self.busy = False  # whether a request is on its way
         self.started = 0.0  # when it began
         self.connecting = False
+        self.shaking = False  # whether its TLS handshake is on its way
         self.out = memoryview(b"")  # what is still to be sent of it
         self.answer: Optional[Answer] = None  # the one that is being read, if its first piece was not all of it
 
@@ -87,6 +93,8 @@ class Generator:
         found = socket.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM)[0]
         self._family: socket.AddressFamily = found[0]
         self._address: Any = found[4]  # (host, port), and two more for IPv6
+        self._context: Optional[ssl.SSLContext] = None
+        self._agreed = ""  # in the handshake
         self._clients: set[Client] = set()
         self._known: Optional[Known] = None
         self._latencies = array("d")  # 8 bytes a request
@@ -98,7 +106,7 @@ class Generator:
         self._interval = 1.0 / spec.rate if spec.rate else 0.0
         self._due = 0.0  # when the next request is due
         self._free: deque[Client] = deque()  # may hold some that the server has closed since
-        self._slots = 0
+        self._slots = self._sent = 0
 
     # ------------------------------------------------------------------ the seconds
 
@@ -111,7 +119,7 @@ class Generator:
             if not self._work_until(time.perf_counter() + self._spec.warmup):
                 return None
             self._tell("begin")
-            self._latencies, self._received = array("d"), 0
+            self._latencies, self._received, self._sent = array("d"), 0, 0
             self._errors.clear()
             cpu, begin = time.process_time(), time.perf_counter()
             if not self._work_until(begin + self._spec.seconds):
@@ -132,11 +140,19 @@ class Generator:
             bytes_received=self._received,
             latencies=latencies,
             generator_cpu=cpu / (end - begin),
+            sent=self._sent,
             unsent=max(0, int((end - self._due) / self._interval)) if self._interval else 0,
+            tls=self._agreed,
         )
 
     def _start(self) -> None:
         """Connect. Raises LoadError if that is not possible, before anything is measured."""
+        if self._spec.tls:
+            # Each goes on to its handshake and request at once: a thread of cheroot or gunicorn waits for a silent one.
+            self._agree()
+            self._slots = self._missing = self._spec.connections
+            self._due = time.perf_counter()
+            return
         sockets: list[socket.socket] = []
         try:
             for _ in range(self._spec.connections if self._spec.keep_alive else 1):
@@ -158,6 +174,17 @@ class Generator:
             else:
                 self._send(client, time.perf_counter())
         self._due = time.perf_counter()
+
+    def _agree(self) -> None:
+        """Try a handshake on a connection of its own. Raises LoadError if that fails."""
+        from rocket.bench.secure import client_context, probe  # ssl takes 10 ms and 2 MB
+
+        self._context = client_context()
+        try:
+            sock = socket.create_connection(self._address[:2], self._spec.request_timeout)
+            self._agreed = probe(sock, self._context)
+        except OSError as exc:
+            raise LoadError(f"no TLS handshake with {self._spec.host}:{self._spec.port}: {exc}") from exc
 
     def _work_until(self, end: float) -> bool:
         """Work until *end*; return False if the parent is gone."""
@@ -196,6 +223,7 @@ class Generator:
                 self._open(self._due if not self._spec.from_sent else time.perf_counter())
             else:
                 return
+            self._sent += 1
             self._due += self._interval
 
     def _look_after(self, now: float) -> None:
@@ -219,18 +247,46 @@ class Generator:
 
     def _open(self, started: float) -> None:
         """Begin a request on a new connection."""
-        client = self._adopt(socket.socket(self._family, socket.SOCK_STREAM))
+        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        client = self._adopt(sock)
         if not sys.platform.startswith("linux"):
             # Closed by a reset, after the answer: elsewhere a port in TIME_WAIT cannot be used again at once, and macOS
             # has 16,384 of them.
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.busy, client.started = True, started
-        failure = client.sock.connect_ex(self._address)
+        failure = sock.connect_ex(self._address)
         if failure not in _IN_PROGRESS:
             self._fail(client, "connect")
             return
         self._selector.register(client.fd, WRITE, client)
         client.connecting = True
+
+    def _secure(self, client: Client, sock: socket.socket, context: ssl.SSLContext) -> None:
+        """Begin TLS on a connection that the selector watches for reading."""
+        from rocket.bench.secure import SecureSocket
+
+        try:
+            client.sock = SecureSocket(sock, context)
+        except OSError:  # the server has closed it meanwhile
+            self._fail(client, "handshake")
+            return
+        client.shaking = True
+        self._shake(client)
+
+    def _shake(self, client: Client) -> None:
+        """Go on with a handshake; after it comes the request."""
+        assert not isinstance(client.sock, socket.socket)
+        try:
+            event = client.sock.handshake()
+        except OSError:
+            self._fail(client, "handshake")
+            return
+        if event:
+            self._selector.modify(client.fd, event, client)
+            return
+        client.shaking = False
+        self._selector.modify(client.fd, READ, client)
+        self._send(client, client.started)
 
     def _send(self, client: Client, started: float) -> None:
         """Send the next request on a connection that the selector watches for reading."""
@@ -252,11 +308,18 @@ class Generator:
         """Go on with a connection that is to be written to."""
         if client.connecting:
             client.connecting = False
+            assert isinstance(client.sock, socket.socket)  # TLS comes next
             if client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._fail(client, "connect")
                 return
             self._selector.modify(client.fd, READ, client)
-            self._send(client, client.started)
+            if self._context is not None:
+                self._secure(client, client.sock, self._context)
+            else:
+                self._send(client, client.started)
+            return
+        if client.shaking:
+            self._shake(client)
             return
         try:
             client.out = client.out[client.sock.send(client.out) :]
@@ -269,6 +332,9 @@ class Generator:
             self._selector.modify(client.fd, READ, client)
 
     def _read(self, client: Client) -> None:
+        if client.shaking:
+            self._shake(client)
+            return
         try:
             data = client.sock.recv(SMALL if client.answer is None else LARGE)
         except BlockingIOError:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from rocket.bench.histogram import Histogram
+from rocket.bench.start import start
 from rocket.errors import ConfigError, RocketError
 
 FULL = 0.95  # of a CPU: from here on the generator is what limits the rate
@@ -52,6 +52,7 @@ class LoadSpec:
     rate: Optional[float] = None  # requests/s to send; None: as fast as answers come
     from_sent: bool = False  # with a rate: count latency from when the request was sent, not from when it was due
     keep_alive: bool = True  # False: a connection for each request
+    tls: bool = False  # whatever the certificate; each connection with a full handshake
     method: str = "GET"
     paths: tuple[str, ...] = ("/",)  # in turn
     headers: tuple[tuple[str, str], ...] = ()
@@ -115,11 +116,13 @@ class LoadResult:
 
     seconds: float  # that were measured
     requests: int  # answered with 2xx or 3xx
-    errors: dict[str, int]  # kind: count. connect, reset, closed, timeout, unreadable, "status 503", ...
+    errors: dict[str, int]  # kind: count. connect, handshake, reset, closed, timeout, unreadable, "status 503", ...
     bytes_received: int
     latencies: Histogram = field(repr=False)
     generator_cpu: float  # of one CPU
+    sent: int = 0  # open loop: in the seconds that count; answers to some that were sent just before are counted, too
     unsent: int = 0  # open loop: due, and not sent at the end, because no connection was free
+    tls: str = ""  # what was agreed on: "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
     @property
     def rate(self) -> float:
@@ -166,11 +169,8 @@ class Load:
 
     def __init__(self, spec: LoadSpec, *, python: str = sys.executable) -> None:
         self.spec = spec
-        self._process = subprocess.Popen(
+        self._process = start(
             [python, "-m", "rocket.bench.load", "--child", json.dumps(asdict(spec))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
             env=environment(),
             start_new_session=True,  # Ctrl-C is for us: we end it in our own order
         )

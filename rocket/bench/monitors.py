@@ -28,7 +28,7 @@ from rocket.bench.load import LoadSpec, run_load
 from rocket.bench.measure import call_counter, counted_calls, machine, resident_bytes
 from rocket.bench.processes import Served, rocket_command
 from rocket.bench.report import FORMAT, Report
-from rocket.bench.rounds import Step, Watcher, affordable, check_times, estimate, run_rounds
+from rocket.bench.rounds import Step, Watcher, affordable, check_times, did_you_mean, estimate, run_rounds
 from rocket.bench.sample import collect, take
 from rocket.errors import ConfigError
 from rocket.monitors import MONITORS, available
@@ -62,7 +62,7 @@ class Plan:
         for name in self.monitors:
             if ":" not in name and here.get(name, "there is no such monitor") is not None:
                 usable = ", ".join(each for each, reason in here.items() if reason is None)
-                reason = here.get(name, "there is no such monitor")
+                reason = here.get(name, f"there is no such monitor{did_you_mean(name, here)}")
                 raise ConfigError(f"monitor {name!r}: {reason}; this host has {usable}")
         for what, numbers, least in (("idle", self.idle, 0), ("active", self.active, 1)):
             if not numbers:

@@ -7,16 +7,18 @@ mark of its own, too, and its name at its end, so that it can be read printed gr
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rocket.bench.report import Report, groups, values
 from rocket.bench.stats import Summary, summary
-from rocket.bench.table import failed
+from rocket.bench.table import TROUBLE, failed, troubled
 
 INK, PALE = "#222222", "#d8d8d8"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+FEW_DECADES = 30  # times: a logarithmic axis that reaches no further has hardly a number at its powers of ten
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -32,8 +34,14 @@ def draw(report: Report, folder: Path, name: str) -> list[Path]:
     with pyplot.rc_context(settings):
         figure = (_monitors if report["kind"] == "monitors" else _peers)(report)
         paths = [folder / f"{name}.{suffix}" for suffix in ("svg", "png")]
-        figure.savefig(paths[0], facecolor="white", metadata={"Date": None})
-        figure.savefig(paths[1], facecolor="white", dpi=120)
+        options: tuple[dict[str, Any], ...] = ({"metadata": {"Date": None}}, {"dpi": 120})
+        for path, more in zip(paths, options):
+            half = path.with_name(f".{path.name}.part")
+            try:
+                figure.savefig(half, format=path.suffix[1:], facecolor="white", **more)
+                half.replace(path)  # whole, or not at all
+            finally:
+                half.unlink(missing_ok=True)
         pyplot.close(figure)
     return paths
 
@@ -66,10 +74,16 @@ def _monitors(report: Report) -> Any:
     figure.suptitle(
         f"Rocket's monitors beside idle connections: {machine['cpus']} CPUs, {machine['cpu']}, {machine['system']}, "
         f"{machine['python']}, {machine['date'][:10]}\n"
-        f"marks: medians of {report['rounds']} rounds; bands: lowest to highest round",
+        f"marks: medians of {_rounds(report)}; bands: lowest to highest round",
         fontsize=9.5,
     )
     return figure
+
+
+def _rounds(report: Report) -> str:
+    """Return how many rounds there are, complete or not: as many as the table's."""
+    count = max((len(cell["rate"]) for cell in report["cells"]), default=0)
+    return f"{count} round{'' if count == 1 else 's'}"
 
 
 def _connections(count: int) -> str:
@@ -107,29 +121,39 @@ def _panel(panel: Any, report: Report, lines: Lines, factor: float, *, costs: bo
         panel.plot(idle, medians, color=colour, marker=mark, markersize=5, linewidth=1.6, label=label)
         if why:
             panel.plot(idle[-1], medians[-1], color=colour, marker="x", markersize=11, markeredgewidth=2)
-    _idle_axis(panel, report["plan"]["idle"])
+    idle_axis(panel, report["plan"]["idle"])
     if costs:
         panel.set_yscale("log")
         _guide(panel, lines, factor)
     else:
         panel.set_ylim(bottom=0)
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panel.yaxis.set_minor_formatter("")
+    lowest, highest = panel.get_ylim()
+    few = costs and highest < FEW_DECADES * lowest
+    panel.yaxis.set_minor_formatter(_two_and_five if few else "")
     panel.grid(axis="y", color=PALE, linewidth=0.6)
     panel.set_axisbelow(True)
 
 
-def _idle_axis(panel: Any, idle: Sequence[int]) -> None:
-    """Have a logarithmic axis that has room for 0, and marks where something was measured and no mark is too near."""
+def _two_and_five(value: float, _place: int) -> str:
+    """Return the text at a minor tick of a logarithmic axis that has room for 20, 50, 200, 500 ..., too."""
+    return f"{value:,.0f}" if f"{value:.0e}"[0] in "25" else ""
+
+
+def idle_axis(panel: Any, idle: Sequence[int]) -> None:
+    """Have a logarithmic axis that has room for 0, and a number at each mark, as far as they can be read."""
     least = min([count for count in idle if count] or [1])
     panel.set_xscale("symlog", linthresh=least, linscale=0.5)
     panel.set_xlim(-0.15 * least, max([least, *idle]) * 1.3)
-    shown: list[int] = []
+    rows: tuple[list[int], ...] = ([], [])  # of labels, one under the other, for those that are near each other
     ends_first = sorted(set(idle), key=lambda count: (count not in {0, max(idle)}, str(count).strip("0") != "1", count))
     for count in ends_first:
-        if all(count >= 3 * other or other >= 3 * count for other in shown):
-            shown.append(count)
-    panel.set_xticks(shown, [f"{count:,}" for count in shown], fontsize=8.5)
+        for row in rows:
+            if all(count >= 3 * other or other >= 3 * count for other in row):
+                row.append(count)
+                break
+    labels = {count: "\n" * place + f"{count:,}" for place, row in enumerate(rows) for count in row}
+    panel.set_xticks(list(labels), list(labels.values()), fontsize=8.5)
     panel.set_xticks([], minor=True)
 
 
@@ -141,6 +165,8 @@ def _guide(panel: Any, lines: Lines, factor: float) -> None:
     idle, top = max(ends, key=lambda end: end[1])
     bottom, _ = panel.get_ylim()
     first = max(4 * idle * bottom / top, min(place for place, _ in ends))
+    if first * 3 > idle:
+        return  # too short to compare anything with
     panel.plot([first, idle], [1.6 * top * first / idle, 1.6 * top], color=INK, linestyle=":", linewidth=1.2)
     middle = math.sqrt(first * idle)
     words, where = "proportional to\nidle connections", (middle, 1.6 * top * middle / idle)
@@ -158,6 +184,7 @@ def _ends(report: Report, name: str, last: int) -> str:
 # --- Peers: bars -----------------------------------------------------------------------------------------------------
 
 COMPILED = {"granian", "bjoern"}  # Rust and C; the others are Python
+ROOM = 60  # characters in a panel
 BLUE, GREY, ORANGE = "#0072b2", "#b0b0b0", "#e69f00"
 
 
@@ -181,7 +208,7 @@ def _peers(report: Report) -> Any:
     machine = report["machine"]
     figure.suptitle(
         f"Requests per second: {machine['cpus']} CPUs, {machine['cpu']}, load generator beside the server\n"
-        f"longer is better; line: lowest to highest of {report['rounds']} rounds; {machine['date'][:10]}",
+        f"longer is better; line: lowest to highest of {_rounds(report)}; {machine['date'][:10]}",
         fontsize=10.5,
     )
     return figure
@@ -193,7 +220,8 @@ def _bars(panel: Any, report: Report, cells: Mapping[str, Mapping[str, Any]], wi
     longest = max([found.highest for found in rates.values() if found.rounds] + [1e-9])
     for place, (name, found) in enumerate(rates.items()):
         if not found.median > 0:
-            panel.text(0.02 * longest, place, without.get(name, "no answers"), va="center", fontsize=8.5)
+            why = textwrap.shorten(without.get(name, "no answers"), ROOM, placeholder=" ...")
+            panel.text(0.02 * longest, place, why, va="center", fontsize=8.5)
             continue
         colour = BLUE if name == "rocket" else ORANGE if name in COMPILED else GREY
         panel.barh(place, found.median, color=colour, height=0.72)
@@ -201,7 +229,8 @@ def _bars(panel: Any, report: Report, cells: Mapping[str, Mapping[str, Any]], wi
         p99 = summary(values(cells[name], "p99")).median * 1e3
         words = f"{found.median:,.0f}   p99 {p99:,.1f} ms"
         panel.text(found.highest + 0.02 * longest, place, words, va="center", fontsize=8.5)
-    panel.set_yticks(range(len(rates)), list(rates))
+    names = [name + (TROUBLE if troubled(cells.get(name, {})) else "") for name in rates]
+    panel.set_yticks(range(len(rates)), names)
     panel.set_ylim(-0.6, len(rates) - 0.4)
     panel.set_xlim(0, longest * 1.6)  # room for the words behind the longest bar
     panel.set_xlabel("requests/s", fontsize=8.5)

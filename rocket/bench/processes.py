@@ -24,18 +24,19 @@ from pathlib import Path
 from typing import Optional
 
 from rocket.bench.load import environment
+from rocket.bench.start import start
 from rocket.errors import RocketError
 
 APPS = Path(__file__).resolve().parent / "apps"
 START = 15.0  # s that a server may take until it listens
 STOP = 3.0  # s from SIGTERM to SIGKILL
-_LISTENING = re.compile(r"listening on http://[^\s,]*?:(\d+)")
+_LISTENING = re.compile(r"listening on https?://[^\s,]*?:(\d+)")
 _LIMIT = re.compile(r"at most (\d+) connections")
 _LAST_LINE = re.compile(r"\d+ threads, policy ")  # of what Rocket says when it starts
 
 
 class ServerFailed(RocketError):
-    """The server did not start. The message has what it said last."""
+    """The server did not start, or ended too early. The message has what it said last."""
 
 
 class Served:
@@ -55,14 +56,11 @@ class Served:
         self._found = threading.Event()  # it listens, or never will
         self._port: Optional[int] = None
         self.limit: Optional[int] = None  # connections at most, if the server tells
-        self._keeper = subprocess.Popen(
+        self._keeper = start(
             [sys.executable, "-m", "rocket.bench.processes", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=made,
             cwd=folder,
-            text=True,
             errors="replace",
             start_new_session=True,
         )
@@ -119,6 +117,11 @@ class Served:
         self._reader.join(1.0)
         lines = [line for line in list(self._said) if line.strip()]
         return lines[-1] if lines else "it ended without a word"
+
+    def check(self) -> None:
+        """Raise ServerFailed if it has ended, with what it said last."""
+        if self._keeper.poll() is not None:
+            raise ServerFailed(f"it ended under load: {self._last_words()}")
 
     def stop(self) -> None:
         """End it and what it has started. Any number of times."""

@@ -156,11 +156,19 @@ def _errors(cell: Mapping[str, Any]) -> str:
 
 
 def save(report: Report, folder: Path, name: str) -> Iterator[Path]:
-    """Write *report* as JSON and CSV into *folder*, which is made; yield the paths."""
+    """Write *report* as JSON and CSV into *folder*, which is made; yield the paths.
+
+    Each file is whole, or what it was before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in ((".json", to_json(report)), (".csv", to_csv(report))):
         path = folder / (name + suffix)
-        path.write_text(text, encoding="utf-8")
+        half = path.with_name(f".{path.name}.part")
+        try:
+            half.write_text(text, encoding="utf-8")
+            half.replace(path)
+        finally:
+            half.unlink(missing_ok=True)
         yield path
 
 

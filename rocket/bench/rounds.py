@@ -8,8 +8,9 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Callable, Optional, Protocol
 
 from rocket.bench.load import LoadError
@@ -65,6 +66,12 @@ def check_times(seconds: float, warmup: float, rounds: int, options: str) -> Non
         raise ConfigError(f"options ({options}): {exc}") from None
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question after the one of *known* that *name* resembles; nothing if it resembles none."""
+    near = get_close_matches(name.lower(), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def estimate(steps: Sequence[Step], rounds: int) -> float:
     """Return the seconds that it will take, roughly."""
     return sum(step.seconds for step in steps) * (rounds + 1)
@@ -92,12 +99,14 @@ def run_rounds(steps: Sequence[Step], rounds: int, watcher: Watcher, *, budget: 
         with stopped_by_signals():
             for number in range(rounds + 1):
                 for step in steps:
+                    if step.failures >= GIVE_UP:
+                        watcher.step(f"left out: {step.name}")
+                        continue
                     if until is not None and time.monotonic() + step.seconds > until:
                         outcome.ended = f"the budget of {budget:g} s was used up"
                         return outcome
                     watcher.step(f"{'warm-up' if not number else f'round {number} of {rounds}'}: {step.name}")
-                    if step.failures < GIVE_UP:
-                        _try(step, number, watcher, outcome)
+                    _try(step, number, watcher, outcome)
                 outcome.rounds = number
     except KeyboardInterrupt:
         outcome.ended = "interrupted"
@@ -105,6 +114,7 @@ def run_rounds(steps: Sequence[Step], rounds: int, watcher: Watcher, *, budget: 
 
 
 def _try(step: Step, number: int, watcher: Watcher, outcome: Outcome) -> None:
+    began = time.monotonic()
     try:
         found = step.run(number)
     except (ServerFailed, LoadError) as exc:
@@ -117,6 +127,8 @@ def _try(step: Step, number: int, watcher: Watcher, outcome: Outcome) -> None:
         step.failures = 0
         if found:
             watcher.found(f"{step.name}: {found}")
+    finally:
+        step.seconds = max(step.seconds, time.monotonic() - began)  # what the budget must have room for the next time
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ class Sample:
     other_cpu: float  # of one CPU: what neither server nor generator took
     bytes_received: int = 0
     seconds: float = 0.0
+    tls: str = ""  # what was agreed on; wrk does not say
 
 
 def take_once(spec: LoadSpec, pid: int, by_wrk: bool = False) -> Sample:
@@ -48,6 +49,7 @@ def take_once(spec: LoadSpec, pid: int, by_wrk: bool = False) -> Sample:
         other_cpu=max(0.0, cost.host / result.seconds - cost.seconds / result.seconds - result.generator_cpu),
         bytes_received=result.bytes_received,
         seconds=result.seconds,
+        tls=result.tls,
     )
 
 

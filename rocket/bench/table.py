@@ -1,59 +1,69 @@
-"""Reports as tables: for the terminal, with rich or without, and as Markdown."""
+"""Reports as tables: for the terminal, and as Markdown."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from rocket.bench.measure import describe
 from rocket.bench.report import Report, groups, values, warnings
 from rocket.bench.stats import order, summary, told_apart
 
 UNKNOWN = "-"
+TROUBLE = " !"
+RANGE = "lowest to highest"
 MEMORY_FROM = 1000  # idle connections; the memory of fewer is lost in that of the pages it comes in
 
 
 @dataclass
 class Table:
-    """A table of texts. The first *left* columns are words, the others numbers."""
+    """A table of texts. The first *left* columns are words, the others numbers.
+
+    A row with fewer cells than the head ends with a remark, which goes on over the columns that it has not. *spare*
+    are names of columns that a narrow terminal can do without.
+    """
 
     title: str
     head: Sequence[str]
     rows: list[list[str]]
     left: int = 1
+    spare: Sequence[str] = ()
 
-    def plain(self) -> str:
-        """Return it with columns that are padded with spaces."""
-        widths = [max(len(row[i]) for row in [list(self.head), *self.rows]) for i in range(len(self.head))]
-        lines = [self.title, "", self._line(self.head, widths), "  ".join("-" * width for width in widths)]
-        return "\n".join([*lines, *(self._line(row, widths) for row in self.rows)])
+    def plain(self, width: Optional[int] = None) -> str:
+        """Return it with columns that are padded with spaces; if it is wider than *width*, without the spare ones."""
+        text = self._plain(range(len(self.head)))
+        if width is None or max(map(len, text.splitlines())) <= width:
+            return text
+        kept = [i for i, name in enumerate(self.head) if name not in self.spare]
+        without = ", ".join(name for name in self.head if name in self.spare)
+        return self._plain(kept) + (f"\n({without}: in a wider terminal, or a file)" if without else "")
 
-    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
-        padded = [
-            cell.ljust(width) if i < self.left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths))
-        ]
-        return "  ".join(padded).rstrip()
+    def _plain(self, kept: Sequence[int]) -> str:
+        whole = [row for row in [self.head, *self.rows] if len(row) == len(self.head)]
+        remarks = [row for row in self.rows if len(row) < len(self.head)]
+        widths = [max(len(row[i]) for row in [*whole, *(row[:-1] for row in remarks)] if i < len(row)) for i in kept]
+        dashes = "  ".join("-" * width for width in widths)
+        lines = [self.title, "", self._line(self.head, kept, widths), dashes]
+        for row in self.rows:
+            if len(row) == len(self.head):
+                lines.append(self._line(row, kept, widths))
+            else:
+                words = [cell.ljust(width) for cell, width in zip(row[:-1], widths)]
+                lines.append("  ".join([*words, row[-1]]))
+        return "\n".join(lines)
+
+    def _line(self, row: Sequence[str], kept: Sequence[int], widths: Sequence[int]) -> str:
+        cells = [row[i].ljust(width) if i < self.left else row[i].rjust(width) for i, width in zip(kept, widths)]
+        return "  ".join(cells).rstrip()
 
     def markdown(self) -> str:
         """Return it as Markdown, without the title."""
         marks = ["---" if i < self.left else "--:" for i in range(len(self.head))]
-        return "\n".join("| " + " | ".join(row) + " |" for row in [list(self.head), marks, *self.rows])
-
-    def rich(self) -> Any:
-        """Return it as a table of rich. Raises ImportError without rich."""
-        from rich import box
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        made = RichTable(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        for i, name in enumerate(self.head):
-            made.add_column(name, justify="left" if i < self.left else "right", no_wrap=True)
-        for row in self.rows:
-            made.add_row(*map(Text, row))
-        return made
+        rows = [[*row, *[UNKNOWN] * (len(self.head) - len(row))] for row in self.rows]
+        return "\n".join("| " + " | ".join(row) + " |" for row in [list(self.head), marks, *rows])
 
 
 def tables(report: Report) -> list[Table]:
@@ -62,23 +72,16 @@ def tables(report: Report) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-def show(report: Report, *, colours: bool) -> str:
-    """Return what a person is to see of *report*: its tables, and what must be known about them."""
-    made = tables(report)
-    if colours:
-        from rich.console import Console
+def show(report: Report, *, width: Optional[int] = None) -> str:
+    """Return what a person is to see of *report*: its tables, and what must be known about them.
 
-        # As wide as it must be: cut off figures are worse than lines that a narrow terminal wraps.
-        width = max(len(line) for table in made for line in table.plain().splitlines())
-        console = Console(width=width + 4 * max(len(table.head) for table in made), force_terminal=True)
-        with console.capture() as capture:
-            for table in made:
-                console.print(table.rich())
-        text = capture.get()
-    else:
-        text = "\n\n".join(table.plain() for table in made)
-    notes = [f"warning: {line}" for line in warnings(report)]
-    return "\n".join([text.rstrip(), "", *legend(report), *notes])
+    In lines of no more than *width*, as far as they go.
+    """
+    text = "\n\n".join(table.plain(width) for table in tables(report))
+    notes = [*legend(report), *(f"warning: {line}" for line in warnings(report))]
+    if width is not None:
+        notes = [textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in notes]
+    return "\n".join([text.rstrip(), "", *notes])
 
 
 def document(report: Report) -> str:
@@ -95,15 +98,32 @@ def legend(report: Report) -> list[str]:
     apart = "~: cannot be told from what it is compared with (rank test at 5 %, or less than 3 % apart)"
     rounds = max((len(cell["rate"]) for cell in report["cells"]), default=0)
     lines = [f"Medians of {rounds} round{'s' if rounds > 1 else ''}. {apart}."]
+    lines.append("CPU us: of the server, for each request, in microseconds.")
     if report["kind"] == "monitors":
         counted = f"counted by {report['calls_by']}" if report["calls_by"] else "not counted, this host has no tool"
-        lines.append(f"Load: {report['generator']}. System calls: all of the server's, {counted}.")
+        lines.append(f"Load: {report['generator']}. Calls: all system calls of the server, per request; {counted}.")
         lines.append("Wake: from send to the answer, on an idle server. Memory: resident, for each idle connection.")
     else:
-        lines.append(f"Load: {report['generator']}. Memory: resident, after the load, all processes of the server.")
+        lines.append(f"Load: {report['generator']}. MB: resident, after the load, all processes of the server.")
+        lines += _tls_lines(report)
+        if any(troubled(cell) for cell in report["cells"]):
+            lines.append(f"{TROUBLE.strip()}: failed in some rounds or requests, which the warnings name.")
         versions = ", ".join(f"{name} {version}" for name, version in report["machine"]["versions"].items())
         lines.append(f"Peers: {versions or 'none'}; on Python {report['machine']['peers_python']}.")
     return lines
+
+
+def _tls_lines(report: Report) -> list[str]:
+    """Return what was agreed on under TLS, if anything was measured there."""
+    agreed: dict[str, list[str]] = {}
+    for cell in report["cells"]:
+        if cell.get("tls") and cell["server"] not in agreed.setdefault(cell["tls"], []):
+            agreed[cell["tls"]].append(cell["server"])
+    if not agreed:
+        return []
+    words = "; ".join(f"{what} ({', '.join(servers)})" if len(agreed) > 1 else what for what, servers in agreed.items())
+    own = " tls-fresh is never loaded by wrk." if report["generator"] != "rocket.bench.load" else ""
+    return [f"TLS: {words}; one self-signed certificate for all; no session is resumed.{own}"]
 
 
 # --- Monitors --------------------------------------------------------------------------------------------------------
@@ -126,17 +146,18 @@ def _monitors(report: Report) -> list[Table]:
                 if cell is not None:
                     rows.append([f"{idle:,}", f"{active}", name, *_figures(cell, cells.get(base)), _calls(cell)])
                 elif why := _left_out(report, name, idle, active):
-                    rows.append([f"{idle:,}", f"{active}", name, why, *[UNKNOWN] * 6])
+                    rows.append([f"{idle:,}", f"{active}", name, why])
             if len(cells) > 1:
                 rates = {name: values(cell, "rate") for name, cell in cells.items()}
                 speeds = {name: [1 / value for value in values(cell, "cpu") if value] for name, cell in cells.items()}
-                orders.append([f"{idle:,}", f"{active}", order(rates), order(speeds)])
-    head = ["idle", "active", "monitor", "requests/s", "lowest to highest", f"of {base}", "p50 ms", "p99 ms"]
+                orders.append([f"{idle:,}", f"{active}", "requests/s", order(rates)])
+                orders.append([f"{idle:,}", f"{active}", "CPU", order(speeds)])
+    head = ["idle", "active", "monitor", "requests/s", RANGE, f"of {base}", "p50 ms", "p99 ms", "CPU us", "calls"]
     return [
-        Table("Monitors under load", [*head, "CPU us/request", "calls/request"], rows, left=3),
+        Table("Monitors under load", head, rows, left=3, spare=[RANGE]),
         _costs(report),
         _servers(report),
-        Table("Order, best first", ["idle", "active", "by requests/s", "by CPU per request"], orders, left=4),
+        Table("Order, best first", ["idle", "active", "by", "order"], orders, left=4),
     ]
 
 
@@ -202,8 +223,8 @@ def _servers(report: Report) -> Table:
         ]
         for server in report["servers"]
     ]
-    head = ["idle", "monitor", "wake p50 us", "lowest to highest", "wake p99 us", "bytes/idle connection"]
-    return Table("Waking up, and memory", head, rows, left=2)
+    head = ["idle", "monitor", "wake p50 us", RANGE, "wake p99 us", "bytes/idle"]
+    return Table("Waking up, and memory", head, rows, left=2, spare=[RANGE])
 
 
 def _grouped(value: float) -> str:
@@ -227,17 +248,23 @@ def _peers(report: Report) -> list[Table]:
     base = _base(report)
     found = groups(report)
     made = []
-    head = ["server", "requests/s", "lowest to highest", f"of {base}", "p50 ms", "p99 ms", "CPU us/request", "MB"]
+    head = ["server", "requests/s", RANGE, f"of {base}", "p50 ms", "p99 ms", "CPU us", "MB"]
     for name, title in report["plan"]["scenarios"].items():
         cells = found.get((name,), {})
         rows = []
         for server in _by_rate(cells):
             cell = cells[server]
-            rows.append([server, *_figures(cell, cells.get(base)), _scaled(cell, "memory", 1e-6, 1)])
-        rows += [[server, UNKNOWN, why, *[UNKNOWN] * 5] for server, why in failed(report, name).items()]
+            shown = server + (TROUBLE if troubled(cell) else "")
+            rows.append([shown, *_figures(cell, cells.get(base)), _scaled(cell, "memory", 1e-6, 1)])
+        rows += [[server, why] for server, why in failed(report, name).items()]
         if rows:
-            made.append(Table(f"{name}: {title}", head, rows))
+            made.append(Table(f"{name}: {title}", head, rows, spare=[RANGE]))
     return made
+
+
+def troubled(cell: Mapping[str, Any]) -> bool:
+    """Whether a server failed in some rounds, or some of its answers did: the figures are of the others."""
+    return bool(cell.get("failed")) or any(sum(errors.values()) for errors in cell.get("errors", ()))
 
 
 def failed(report: Report, scenario: str) -> dict[str, str]:

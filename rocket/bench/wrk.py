@@ -65,12 +65,16 @@ def run_wrk(spec: LoadSpec, on_begin: Callable[[], object], on_end: Callable[[],
 
 
 def _wrk(spec: LoadSpec, seconds: int, script: str) -> str:
+    scheme = "https" if spec.tls else "http"
     timeout = f"{math.ceil(spec.request_timeout)}s"
     command = ["wrk", "-t1", f"-c{spec.connections}", f"-d{seconds}", "--latency", "--timeout", timeout, "-s", script]
     try:
         # In our session, so that Ctrl-C reaches it, too; it ends by itself in any case.
         done = subprocess.run(
-            [*command, f"http://{spec.host}:{spec.port}/"], capture_output=True, text=True, check=False
+            [*command, f"{scheme}://{spec.host}:{spec.port}/"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError as exc:
         raise LoadError(f"wrk: {exc.strerror}") from exc

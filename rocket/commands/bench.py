@@ -5,10 +5,12 @@ Ctrl-C ends a run: what was measured until then is shown, and written.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -96,7 +98,8 @@ def monitors(
         options=server_options,
         wrk=wrk,
     )
-    comparison = Comparison(plan, command=_command())
+    with _nothing_yet():
+        comparison = Comparison(plan, command=_command())
     for line in comparison.refused:
         click.echo(line, err=True)
     _carry_out(comparison, rounds, budget, output, "monitors")
@@ -134,9 +137,13 @@ def peers(
         options=server_options,
         wrk=wrk,
     )
-    comparison = Comparison(plan, command=_command())
+    with _nothing_yet():
+        comparison = Comparison(plan, command=_command())
     if comparison.absent:
-        click.echo(f"not installed, so left out: {', '.join(comparison.absent)}", err=True)
+        words = ", ".join(f"{name} ({why})" for name, why in comparison.absent.items())
+        click.echo(f"left out: {words}", err=True)
+    for line in comparison.refused:
+        click.echo(line, err=True)
     _carry_out(comparison, rounds, budget, output, "peers")
 
 
@@ -193,20 +200,19 @@ def _carry_out(comparison: Any, rounds: int, budget: Optional[float], output: Op
     """Say how long it will take, measure, show and write what was found."""
     from rocket.bench.rounds import affordable
 
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"budget ({budget:g}) must be above 0")
     if output is not None:
         _try_to_write(output)  # now, not after ten minutes
     if not comparison.steps:
-        raise ConfigError("nothing is left to measure: " + "; ".join(comparison.refused))
+        raise ConfigError("nothing is left to measure: " + "; ".join(comparison.refused or ["no server can do that"]))
+    _check_budget(comparison, budget)
     fitting = affordable(comparison.steps, rounds, budget)
     less = f", as {rounds} do not fit into {budget:g} s" if fitting < rounds else ""
     click.echo(
-        f"about {_minutes(comparison.seconds(fitting))}: a warm-up and {fitting} rounds of "
-        f"{len(comparison.steps)} servers{less}. Ctrl-C shows what is there by then.",
+        f"about {_minutes(comparison.seconds(fitting))}: a warm-up and {fitting} round{'s' if fitting > 1 else ''} of "
+        f"{len(comparison.steps)} measurements{less}. Ctrl-C shows what is there by then.",
         err=True,
     )
-    with _watcher() as watcher:
+    with _nothing_yet(), _watcher() as watcher:
         report = comparison.run(watcher, budget=budget)
     if report["cells"]:
         _print(report)
@@ -217,11 +223,35 @@ def _carry_out(comparison: Any, rounds: int, budget: Optional[float], output: Op
             click.echo(f"warning: {line}", err=True)
         for why in dict.fromkeys(each["why"] for each in report["left_out"]):
             click.echo(f"left out: {why}", err=True)
-        click.echo("nothing was measured to the end", err=True)
+        click.echo(f"nothing was measured to the end{': ' if report['ended'] else ''}{report['ended']}", err=True)
     if report["ended"] == "interrupted":
         sys.exit(INTERRUPTED)
     if not report["cells"]:
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _nothing_yet() -> Iterator[None]:
+    """Have Ctrl-C say that nothing was measured, where it comes before the first step."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("interrupted: nothing was measured", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _check_budget(comparison: Any, budget: Optional[float]) -> None:
+    """Refuse a budget in which nothing could be measured. Raises ConfigError."""
+    if budget is None:
+        return
+    if not budget > 0:
+        raise ConfigError(f"budget ({budget:g}) must be above 0")
+    least = comparison.seconds(0) + comparison.steps[0].seconds
+    if budget < least:
+        raise ConfigError(
+            f"budget ({budget:g} s) is too short: a warm-up of {len(comparison.steps)} measurements and the first "
+            f"that counts take about {least:.0f} s. Give more, or ask for less"
+        )
 
 
 def _minutes(seconds: float) -> str:
@@ -232,9 +262,9 @@ def _print(report: Report) -> None:
     from rocket.bench.measure import describe
     from rocket.bench.table import show
 
-    colours = sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     click.echo(f"\n{describe(report['machine'])}\n{report['command']}\n")
-    click.echo(show(report, colours=colours))
+    click.echo(show(report, width=width))
 
 
 def _try_to_write(folder: Path) -> None:
@@ -260,6 +290,10 @@ def _write(report: Report, folder: Path, name: str) -> None:
         click.echo("no picture: matplotlib is not installed (pip install 'rocket[bench]')", err=True)
     except OSError as exc:
         raise ConfigError(f"cannot write to {folder}: {exc.strerror}") from exc
+    except KeyboardInterrupt:
+        again = shlex.join(["rocket", "bench", "show", str(folder / f"{name}.json"), "--output", str(folder)])
+        click.echo(f"interrupted while it was written; draw it again: {again}", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def _watcher() -> Any:

@@ -23,7 +23,8 @@ _BALANCERS = ("alb", "nginx", "traefik", "caddy", "gcp", "envoy")  # those of ro
 @configured
 @click.command(
     cls=Configured,
-    epilog=f"Exit code 0: nothing was found; 1: something was. {PAGES} has a section for each number.",
+    epilog="Exit code 0: nothing was found; 1: something was; 2: an option cannot be; 4: the application cannot be "
+    f"imported. {PAGES} has a section for each number.",
 )
 @click.argument("app", required=False)
 @from_folder

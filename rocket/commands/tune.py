@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from rocket.tuning.session import Outcome
     from rocket.tuning.trial import Requests, Target
 
-SHORTEST_BUDGET = 5.0  # s
+LONGEST_BUDGET = 3600.0  # s
 
 
 @configured
@@ -42,7 +44,7 @@ SHORTEST_BUDGET = 5.0  # s
 @click.option("--idle", type=click.IntRange(0, 20_000), default=0, help="Idle connections beside them.  [default: 0]")
 @click.option(
     "--budget",
-    type=click.FloatRange(min=SHORTEST_BUDGET, max=3600),
+    type=float,
     default=60.0,
     show_default=True,
     help="Seconds that it may take, without the application's start.",
@@ -85,6 +87,7 @@ def tune(
     from rocket.tuning.trial import Target
 
     requests = parse(urls, method, data, headers)
+    _check_budget(budget, connections)
     config = load_config(threads, file, chdir, flags)
     sys.path.insert(0, str(app_dir.resolve()))  # a policy or monitor may be there, too
     _check_names(config)
@@ -112,6 +115,19 @@ def tune_target(app: str, app_dir: Path, orders: int, answers: int) -> None:
     orders_file, answers_file = open_pipes(orders, answers)
     sys.path.insert(0, str(app_dir.resolve()))
     obey(load_application(app), orders_file, answers_file)
+
+
+def _check_budget(budget: float, clients: int) -> None:
+    from rocket.tuning.session import least_budget
+
+    least, why = least_budget(clients)
+    if not budget >= least:  # nan, too
+        raise click.UsageError(
+            f"--budget: {budget:g} s is too short: at least {least} s are needed ({why}). "
+            "Give more, or fewer --connections"
+        )
+    if budget > LONGEST_BUDGET:
+        raise click.UsageError(f"--budget: {budget:g} s is more than {LONGEST_BUDGET:g} s")
 
 
 def _check_names(config: Config) -> None:
@@ -179,15 +195,25 @@ def _probe(port: int, requests: Requests, target: Target) -> list[str]:
     notes = []
     for path, status, body in probe(port, requests):
         if status >= 400:
-            if status >= 500:
+            if status == 400 or status >= 500:
                 click.echo(target.output()[-4000:], err=True, nl=False)  # why
             text = " ".join(body.split())[:120]
             raise click.ClickException(
-                f"{requests.method} {path} answers {status}: {text}. Name a URL that works (--url)"
+                f"{requests.method} {path} answers {status}: {text}. {_advice(status, port, requests)}"
             )
         if status >= 300:
             notes.append(f"{path} answers {status}, a redirection: that is what was measured, not where it leads")
     return notes
+
+
+def _advice(status: int, port: int, requests: Requests) -> str:
+    if status != 400:
+        return "Name a URL that works (--url)"
+    host = dict(requests.headers).get("Host", f"127.0.0.1:{port}")
+    return (
+        f"Name a URL that works (--url); or it is the Host {host!r} that the application refuses (Django: "
+        "ALLOWED_HOSTS): then name one that it takes, --header 'Host: www.example.com'"
+    )
 
 
 def _print(outcome: Outcome, config: Config, target: Target) -> None:
@@ -197,44 +223,35 @@ def _print(outcome: Outcome, config: Config, target: Target) -> None:
         click.echo(target.output()[-4000:], err=True, nl=False)  # why
         click.echo("\n".join(["nothing was measured", *outcome.notes]))
         return
-    tables = [("Rising concurrency, a thread for each client", report.sweep_table(outcome))]
+    _print_table("Rising concurrency, a thread for each client", *report.sweep_table(outcome))
+    click.echo(report.SWEEP_NOTE)
     if outcome.rounds:
-        tables.append((f"Settings, {outcome.load} clients, interleaved rounds", report.rounds_table(outcome)))
+        _print_table(f"Settings, {outcome.load} clients, interleaved rounds", *report.rounds_table(outcome))
     if outcome.rates:
-        tables.append((f"Rising rate, {outcome.verdict.choice}", report.rates_table(outcome)))
-    for title, (head, rows) in tables:
-        _print_table(title, head, rows)
-    click.echo("\n" + "\n".join(report.conclusion(outcome)))
-    for note in outcome.notes:
-        click.echo(f"Note: {note}.")
+        _print_table(f"Rising rate, {outcome.verdict.choice}", *report.rates_table(outcome))
+        _print_lines(report.RATES_NOTE)
+    click.echo("")
+    _print_lines(*report.conclusion(outcome), *(f"Note: {note}." for note in outcome.notes))
     if not outcome.complete:
         click.echo("Note: it was not finished, so the block below is a guess.")
-    click.echo(f"\nFor pyproject.toml (in rocket.toml without its first line), after {outcome.seconds:.0f} s:\n")
+    click.echo(f"\nFor pyproject.toml or rocket.toml, after {outcome.seconds:.0f} s:\n")
     click.echo(report.block(outcome, config))
+
+
+def _print_lines(*lines: str) -> None:
+    """Print sentences; in a terminal, broken between words."""
+    width = shutil.get_terminal_size().columns
+    for line in lines:
+        whole = not sys.stdout.isatty()
+        click.echo(line if whole else textwrap.fill(line, width, subsequent_indent="    ", break_on_hyphens=False))
 
 
 def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rocket.tuning.report import plain
 
     click.echo("")
-    try:
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        click.echo(f"{title}\n{plain(head, rows)}")
-        return
-    console = Console(file=sys.stdout)
-    text = plain(head, rows)
-    framed = max(map(len, text.splitlines())) + len(head) + 1  # rich pads by a column more on each side, and has frames
-    if not console.is_terminal or console.width < framed:  # it would cut the cells
-        click.echo(f"{title}\n{text}")
-        return
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i in (0, len(head) - 1) else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row, style="bold" if row[-1].startswith("<-") else None)
-    console.print(table)
+    click.secho(title, bold=True)  # where that is not possible, click leaves it out
+    click.echo(plain(head, rows))
 
 
 def _save(folder: Path, outcome: Outcome, config: Config, target: Target, *, app: str, requests: Requests) -> None:

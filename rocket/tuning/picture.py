@@ -29,7 +29,8 @@ def draw(outcome: Outcome, path: Path, title: str) -> None:
     shown = [rates, tails]
     bend, limit = outcome.knee, outcome.limit
     if bend is not None and samples:
-        knee_label = f"knee: {bend.connections} client{'' if bend.connections == 1 else 's'}"
+        where = f"{bend.connections} client{'' if bend.connections == 1 else 's'}"
+        knee_label = f"knee not reached: at the last point, {where}" if outcome.knee_is_last else f"knee: {where}"
         shown.append(left.axvline(bend.connections, color=GREY, linestyle=":", label=knee_label))
     left.set_xscale("log", base=2)
     left.set_xticks(clients)

@@ -16,7 +16,10 @@ from rocket.tuning.samples import Sample, Setting, ms
 from rocket.tuning.session import Outcome
 from rocket.tuning.verdict import Verdict, p99, rate, spread
 
-WIDTH = 110
+WIDTH = 79  # of a comment: what is shown in the narrowest terminal, and pasted
+LAST = "<- knee not reached"
+SWEEP_NOTE = "CPU: cores that the workers used; idle: cores of the host that nobody used."
+RATES_NOTE = "Sent and answered: in the same seconds, so some answers are to requests from just before."
 
 Row = Sequence[str]
 
@@ -137,21 +140,25 @@ def _toml(value: object) -> str:
 def sweep_table(outcome: Outcome) -> tuple[Row, list[Row]]:
     """Return the heading and the rows of the sweep; the knee is marked."""
     bend = outcome.knee
-    head = ("clients", "requests/s", "p50 ms", "p99 ms", "at work", "workers' CPU", "idle CPU", "failed", "")
-    return head, [
-        (
+    head = ["clients", "requests/s", "p50 ms", "p99 ms", "at work", "CPU", "idle", "failed", ""]
+    rows = [
+        [
             str(sample.connections),
-            f"{sample.rate:,.0f}" if sample.rate >= 100 else f"{sample.rate:.1f}",
+            _rate(sample.rate),
             _ms(sample.p50),
             _ms(sample.p99),
             f"{sample.busy:.1f}",
             f"{sample.worker_cpu:.2f}",
             "?" if sample.idle_cpu is None else f"{sample.idle_cpu:.2f}",
             f"{sample.failed:,}",
-            "<- the knee" if sample is bend else "",
-        )
+            "" if sample is not bend else LAST if outcome.knee_is_last else "<- the knee",
+        ]
         for sample in outcome.sweep
     ]
+    if not any(sample.failed for sample in outcome.sweep):
+        for row in [head, *rows]:
+            del row[7]
+    return head, list(rows)
 
 
 def rounds_table(outcome: Outcome) -> tuple[Row, list[Row]]:
@@ -162,8 +169,8 @@ def rounds_table(outcome: Outcome) -> tuple[Row, list[Row]]:
     return head, [
         (
             str(setting),
-            f"{rate(samples):,.1f}",
-            f"{min(s.rate for s in samples):,.1f} to {max(s.rate for s in samples):,.1f}",
+            _rate(rate(samples)),
+            f"{_rate(min(s.rate for s in samples))} to {_rate(max(s.rate for s in samples))}",
             _ms(p99(samples)),
             str(len(samples)),
             _mark(setting, outcome.now, choice),
@@ -174,14 +181,18 @@ def rounds_table(outcome: Outcome) -> tuple[Row, list[Row]]:
 
 def rates_table(outcome: Outcome) -> tuple[Row, list[Row]]:
     """Return the heading and the rows of the rising rates."""
-    head = ("requests/s sent", "answered/s", "p50 ms", "p99 ms", "not sent in time")
+    head = ("sent/s", "answered/s", "p50 ms", "p99 ms", "not sent in time")
     return head, [
-        (f"{s.rate_asked:,.0f}", f"{s.rate:,.0f}", _ms(s.p50), _ms(s.p99), f"{s.unsent:,}") for s in outcome.rates
+        (_rate(s.rate_sent or 0.0), _rate(s.rate), _ms(s.p50), _ms(s.p99), f"{s.unsent:,}") for s in outcome.rates
     ]
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def _mark(setting: Setting, now: Setting, choice: Setting) -> str:
-    return {(True, True): "<- as it is, and stays", (True, False): "as it is", (False, True): "<- the choice"}.get(
+    return {(True, True): "<- stays", (True, False): "as it is", (False, True): "<- the choice"}.get(
         (setting == now, setting == choice), ""
     )
 
@@ -216,8 +227,11 @@ def conclusion(outcome: Outcome) -> list[str]:
     if not bend.requests:
         return lines
     figures = f"{bend.rate:,.0f} requests/s with a p99 of {ms(bend.p99)}"
-    if bend is outcome.sweep[-1]:
-        lines.append(f"The knee is not below {_clients(bend.connections)}, the most that were tried: {figures}.")
+    if outcome.knee_is_last:
+        lines.append(
+            f"The knee was not reached: the best is the last point, {_clients(bend.connections)}, {figures}. "
+            "More --connections would tell where it is."
+        )
     else:
         lines.append(
             f"The knee is at {_clients(bend.connections)}: {figures}. "
@@ -240,6 +254,7 @@ def as_dict(outcome: Outcome, config: Config, *, app: str, paths: Sequence[str])
         "limit": None if limit is None else {"kind": limit.kind, "name": limit.name, "evidence": list(limit.evidence),
                                              "at_a_time": limit.at_a_time},
         "knee": None if bend is None else bend.connections,
+        "knee_reached": bend is not None and not outcome.knee_is_last,
         "choice": {**verdict.choice.options(), "certain": verdict.certain, "reason": verdict.reason,
                    "noise": verdict.noise},
         "block": block(outcome, config),

@@ -65,7 +65,7 @@ def _field(text: str) -> tuple[str, str]:
         raise ConfigError(f"--header: {text!r} is not NAME: VALUE in printable ASCII")
     if name.lower() in ("content-length", "transfer-encoding", "connection"):
         raise ConfigError(f"--header: {name} is not yours to say: it follows from the body and the connection")
-    return name, value
+    return ("Host" if name.lower() == "host" else name), value  # so that it stands for ours, and not beside it
 
 
 def _body(data: str) -> str:

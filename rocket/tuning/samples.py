@@ -55,7 +55,8 @@ class Sample:
     generator_cpu: float  # of a core
     rss: Optional[int] = None  # bytes at the end
     mem_free: Optional[float] = None  # share of the memory
-    rate_asked: Optional[float] = None  # requests/s that were sent; None: as fast as the answers came
+    rate_asked: Optional[float] = None  # requests/s that were to be sent; None: as fast as the answers came
+    sent: int = 0  # with a rate: in the same seconds
     unsent: int = 0  # of those that should have been sent
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -63,6 +64,11 @@ class Sample:
     def rate(self) -> float:
         """Answers per second."""
         return self.requests / self.seconds
+
+    @property
+    def rate_sent(self) -> Optional[float]:
+        """Requests sent per second, if there was a rate."""
+        return None if self.rate_asked is None else self.sent / self.seconds
 
     @property
     def latency(self) -> float:

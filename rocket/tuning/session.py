@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -63,12 +64,27 @@ class Outcome:
         return knees.knee(self.sweep) if self.sweep else None
 
     @property
+    def knee_is_last(self) -> bool:
+        """Whether the knee is at the last point that was measured, so that it may be further on."""
+        return bool(self.sweep) and self.knee is self.sweep[-1]
+
+    @property
     def limit(self) -> Optional[Limit]:
         return diagnose(self.sweep, self.where) if self.sweep else None
 
     @property
     def verdict(self) -> Verdict:
         return decide(self.rounds, self.now)
+
+
+def least_budget(clients: int) -> tuple[int, str]:
+    """Return the fewest seconds that tell something of up to *clients* clients, and what they are for."""
+    levels, each = len(knees.levels(clients)), SHORTEST + OVERHEAD
+    why = (
+        f"{levels} steps up to {clients:,} clients and {ROUNDS} rounds of 2 settings, {each:.1f} s each with their "
+        "start, and then the rising rates"
+    )
+    return math.ceil((levels + 2 * ROUNDS) * each / COMPARE), why
 
 
 class Session:
@@ -118,7 +134,7 @@ class Session:
                 break
             sample = self._timed(ample, clients, seconds, afresh=done == 0)
             outcome.sweep.append(sample)
-            self._tell(f"  {clients:4} clients: {_line(sample)}")
+            self._tell(f"  {clients:4} client{'s' if clients > 1 else ''}: {_line(sample)}")
             if sample.mem_free is not None and sample.mem_free < MEMORY_LEFT:
                 outcome.notes.append(
                     f"the sweep ended at {clients} clients: {sample.mem_free:.0%} of the memory is free"
@@ -178,7 +194,7 @@ class Session:
                 self._tell(f"rising rate, {choice}:")
             sample = self._timed(choice, outcome.load, seconds, most * share, afresh=done == 0)
             outcome.rates.append(sample)
-            self._tell(f"  {most * share:,.0f} requests/s: {_line(sample)}")
+            self._tell(f"  {most * share:,.0f}/s due, {sample.rate_sent or 0.0:,.0f}/s sent: {_line(sample)}")
 
     # ------------------------------------------------------------------ time
 

@@ -224,6 +224,7 @@ def make_sample(
         rss=after["rss"],
         mem_free=after["mem_free"],
         rate_asked=spec.rate,
+        sent=result.sent,
         unsent=result.unsent,
         errors=dict(result.errors),
     )

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 from bench_helpers import monitors_report, peers_report, steady
 from click.testing import CliRunner
 
-from rocket.bench import monitors, peers
+from rocket.bench import monitors, peers, wrk
 from rocket.bench.load import environment
 from rocket.bench.report import to_json
 from rocket.bench.table import tables
@@ -84,15 +86,114 @@ def _python_that(folder, script):
     return str(path)
 
 
-def test_server_that_fails_is_left_out_with_its_reason(tmp_path):
-    python = _python_that(
-        tmp_path,
-        """if [ "$1" = -c ]; then echo '["3.11", {"waitress": "1"}]'; else echo out of order >&2; exit 1; fi""",
+# A waitress that is none. What it does is the first argument; the last is waitress's --listen=127.0.0.1:PORT.
+FAKE = """
+import socket, sys
+kind, port = sys.argv[1], int(next(each for each in sys.argv if each.startswith("--listen=")).rpartition(":")[2])
+ANSWER = "HTTP/1.1 %s\\r\\nContent-Length: 0\\r\\n\\r\\n"
+with socket.create_server(("127.0.0.1", port)) as listener:
+    while True:
+        connection, _ = listener.accept()
+        while connection.recv(65536):
+            connection.sendall((ANSWER % ("500 No" if kind == "errors" else "200 OK")).encode())
+            if kind == "dies":
+                sys.exit("out of luck")
+"""
+
+
+def _fake_waitress(folder, kind):
+    """Return a Python that has this waitress alone. *kind*: "errors", "dies", or another command of the shell."""
+    (folder / "fake.py").write_text(FAKE)
+    serve = f'exec {sys.executable} {folder}/fake.py {kind} "$@"' if kind in {"errors", "dies"} else kind
+    found = json.dumps(["3.11", {"waitress": "1"}, {"granian": "not installed"}])
+    return _python_that(folder, f"""if [ "$1" = -c ]; then echo '{found}'; exit; fi; {serve}""")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("echo out of order >&2; exit 1", r"out of order"),
+        ("dies", r"it ended under load: out of luck"),
+        ("errors", r"nothing but errors: [\d,]+ status 500"),
+    ],
+    ids=["does not start", "dies", "errors"],
+)
+def test_server_that_fails_is_left_out_with_its_reason_and_spoils_no_other(kind, why, tmp_path):
+    plan = peers.Plan(
+        scenarios=("hello",),
+        servers=("waitress", "rocket"),
+        python=_fake_waitress(tmp_path, kind),
+        seconds=0.3,
+        warmup=0.0,
+        rounds=1,
     )
-    plan = peers.Plan(scenarios=("hello",), servers=("waitress",), python=python, seconds=0.1, warmup=0.0, rounds=1)
     report = peers.Comparison(plan).run(Silent())
-    assert report["left_out"] == [{"scenario": "hello", "server": "waitress", "why": "out of order"}]
-    assert report["cells"] == []
+    (failed,) = report["left_out"]
+    assert (failed["scenario"], failed["server"]) == ("hello", "waitress")
+    assert re.fullmatch(why, failed["why"])
+    (cell,) = report["cells"]
+    assert cell["server"] == "rocket"
+    assert cell["errors"] == [{}]
+    assert ["waitress", failed["why"]] in tables(report)[0].rows
+    assert all("waitress" in line for line in report["problems"])
+
+
+def test_server_that_dies_in_a_later_round_keeps_its_figures_and_is_marked(tmp_path):
+    """It is a real one at first: this Python's Rocket in waitress's place."""
+    command = (
+        f"if [ -e {tmp_path}/third ]; then echo out of luck >&2; exit 1; fi; "
+        f"if [ -e {tmp_path}/second ]; then touch {tmp_path}/third; fi; touch {tmp_path}/second; "
+        f"exec {sys.executable} -m rocket serve bench_apps:hello --bind 127.0.0.1:${{6##*:}}"
+    )
+    python = _fake_waitress(tmp_path, command)
+    plan = peers.Plan(scenarios=("hello",), servers=("waitress",), python=python, seconds=0.2, warmup=0.0, rounds=2)
+    report = peers.Comparison(plan).run(Silent())
+    (cell,) = report["cells"]
+    assert len(cell["rate"]) == 1
+    assert cell["failed"] == ["out of luck"]
+    assert report["problems"] == ["hello, waitress: out of luck"]
+    assert tables(report)[0].rows[0][0] == "waitress !"
+
+
+def test_tls_is_compared_and_who_has_none_is_named(tmp_path):
+    scenarios, python = ("tls", "tls-fresh"), _fake_waitress(tmp_path, "exit 1")
+    plan = peers.Plan(
+        scenarios=scenarios, servers=("rocket", "waitress"), python=python, seconds=0.3, warmup=0.0, rounds=1
+    )
+    report = peers.Comparison(plan).run(Silent())
+    assert report["problems"] == []
+    assert [cell["scenario"] for cell in report["cells"]] == ["tls", "tls-fresh"]
+    for cell in report["cells"]:
+        assert cell["rate"][0] > 0
+        assert cell["errors"] == [{}]
+        assert cell["tls"].startswith("TLSv1.")
+    assert report["left_out"] == [{"scenario": name, "server": "waitress", "why": "no TLS"} for name in scenarios]
+    assert all(["waitress", "no TLS"] in table.rows for table in tables(report))
+
+
+def test_wrk_loads_under_tls_but_not_with_a_connection_each():
+    if not wrk.available():
+        pytest.skip("wrk is not installed")
+    plan = peers.Plan(scenarios=("tls", "tls-fresh"), servers=("rocket",), seconds=0.3, warmup=0.0, rounds=1, wrk=True)
+    report = peers.Comparison(plan).run(Silent())
+    assert report["problems"] == []
+    kept, fresh = report["cells"]
+    assert kept["rate"][0] > 0
+    assert kept["generator_cpu"][0] != kept["generator_cpu"][0]  # nan: wrk
+    assert fresh["generator_cpu"][0] > 0
+
+
+def test_what_is_not_installed_is_told_from_what_cannot_be_imported(tmp_path):
+    (tmp_path / "waitress.py").write_text("import no_such_module_of_its_own")
+    (tmp_path / "cheroot.py").write_text("raise OSError('no luck')")
+    (tmp_path / "bjoern.py").write_text("raise ModuleNotFoundError(name='bjoern')")
+    python = _python_that(tmp_path, f'PYTHONPATH={tmp_path} exec {sys.executable} "$@"')
+    absent = peers.installed(python).absent
+    assert absent["waitress"] == "No module named 'no_such_module_of_its_own'"
+    assert absent["cheroot"] == "OSError: no luck"
+    assert absent["bjoern"] == "not installed"
+    with pytest.raises(ConfigError, match="cheroot: OSError: no luck"):
+        peers.Comparison(peers.Plan(servers=("cheroot",), python=python))
 
 
 def test_ctrl_c_shows_what_is_there_and_leaves_nothing_running(tmp_path):
@@ -117,6 +218,79 @@ def test_ctrl_c_shows_what_is_there_and_leaves_nothing_running(tmp_path):
     assert "interrupted" in out
     assert json.loads((tmp_path / "monitors.json").read_text())["ended"] == "interrupted"
     assert _marked(tmp_path) == []
+
+
+def _interrupt_peers(folder, python, *arguments):
+    """Run the comparison, send SIGINT once somebody has written to the folder's fifo, and return what was said.
+
+    As a terminal does: to all of the foreground group.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rocket", "bench", "peers", "--scenarios", "hello", "--python", python, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment(), "BENCH_MARK": str(folder), "PYTHONPATH": f"{ROOT}:{folder}"},
+        start_new_session=True,
+    )
+    try:
+        fifo = os.open(folder / "fifo", os.O_RDWR)  # for writing, too, so that it does not wait for the other end
+        assert select.select([fifo], [], [], 60)[0]
+        os.close(fifo)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert _marked(folder) == []
+    return out, err
+
+
+def test_ctrl_c_while_a_server_starts_shows_what_was_measured_before(tmp_path):
+    """It fails in the warm-up, and in the first round, after Rocket, it never listens."""
+    os.mkfifo(tmp_path / "fifo")
+    python = _fake_waitress(
+        tmp_path,
+        f"if [ ! -e {tmp_path}/once ]; then touch {tmp_path}/once; exit 1; fi; "
+        f"echo now > {tmp_path}/fifo; exec sleep 1000",
+    )
+    arguments = ["--seconds", "0.1", "--servers", "rocket,waitress"]
+    out, _ = _interrupt_peers(tmp_path, python, *arguments)
+    assert re.search(r"^rocket +[\d,]+ ", out, re.MULTILINE)
+    assert "not all was measured: interrupted" in out
+
+
+def test_ctrl_c_in_the_warm_up_says_that_nothing_was_measured(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    python = _fake_waitress(tmp_path, f"echo now > {tmp_path}/fifo; exec sleep 1000")
+    out, err = _interrupt_peers(tmp_path, python, "--servers", "waitress")
+    assert out == ""
+    assert "nothing was measured to the end: interrupted" in err
+
+
+def test_ctrl_c_while_peers_are_looked_for_leaves_nothing_running(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    python = _python_that(tmp_path, f"echo now > {tmp_path}/fifo; exec sleep 1000")
+    _, err = _interrupt_peers(tmp_path, python)
+    assert "nothing was measured" in err
+
+
+def test_ctrl_c_while_the_picture_is_drawn_keeps_the_figures_and_says_how_to_draw_it(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "matplotlib.py").write_text(
+        "import select\n"
+        "def use(_):\n"
+        f"    with open({str(tmp_path / 'fifo')!r}, 'w') as file:\n"
+        "        file.write('now')\n"
+        "    while True:\n"
+        "        select.select([], [], [], 0.1)\n"
+    )
+    arguments = ["--seconds", "0.1", "--rounds", "1", "--servers", "rocket", "--output", str(tmp_path / "found")]
+    out, err = _interrupt_peers(tmp_path, sys.executable, *arguments)
+    assert re.search(r"^rocket +[\d,]+ ", out, re.MULTILINE)
+    assert "rocket bench show" in err
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["peers.csv", "peers.json"]
 
 
 def _marked(mark):
@@ -144,7 +318,10 @@ def test_script_in_bench_is_the_same_command():
         (["monitors", "--idle", "many"], "'many' is not a whole number"),
         (["monitors", "--idle", "-1"], "idle (-1) must be at least 0"),
         (["monitors", "--active", "0"], "active (0) must be at least 1"),
-        (["monitors", "--monitors", "epol"], "monitor 'epol': there is no such monitor; this host has"),
+        (
+            ["monitors", "--monitors", "pol"],
+            "monitor 'pol': there is no such monitor (did you mean 'poll'?); this host has",
+        ),
         (["monitors", "--seconds", "0"], "seconds (0.0) must be above 0"),
         (["monitors", "--rounds", "-3"], "rounds (-3) must be above 0"),
         (["monitors", "--seconds", "inf"], "seconds (inf) must be above 0"),
@@ -153,7 +330,21 @@ def test_script_in_bench_is_the_same_command():
         (["monitors", "--output", "/dev/null/x"], "/dev/null/x"),
         (["monitors", "--idle", "99999999"], "99,999,999 idle connections are left out"),
         (["peers", "--servers", "apache"], "there is no server 'apache'; there are rocket, waitress"),
+        (
+            ["peers", "--servers", "waitres"],
+            "no server 'waitres' (did you mean 'waitress'?); there are rocket,",
+        ),
+        (
+            ["peers", "--scenarios", "tls-frsh"],
+            "no scenario 'tls-frsh' (did you mean 'tls-fresh'?); there are",
+        ),
         (["peers", "--scenarios", "lunch"], "there is no scenario 'lunch'; there are hello"),
+        (["peers", "--servers", "rocket", "--scenarios", "hello,fresh", "--budget", "5"], "budget (5 s) is too short"),
+        (["peers", "--servers", "rocket", "--scenarios", "hello,fresh", "--budget", "5"], "take about 12 s"),
+        (["peers", "--servers", "rocket", "--scenarios", "hello", "--budget", "nan"], "budget (nan) must be above 0"),
+        (["peers", "--python", "/bin/true"], "python '/bin/true' is no Python"),
+        (["peers", "--python", "/bin/false"], "python '/bin/false' fails: exit code 1"),
+        (["peers", "--python", "/"], "python '/' cannot be run: Permission denied"),
         (["peers", "--threads", "0"], "threads (0) must be above 0"),
         (["peers", "--python", "/no/python"], "python '/no/python' cannot be run"),
         (["show", "/no/report"], "/no/report"),

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from rocket.bench.crowd import Crowd
 from rocket.bench.limits import SPARE, raise_open_files, room
 from rocket.bench.load import LoadError, LoadSpec, environment, run_load
 from rocket.bench.processes import Served, ServerFailed, free_port, rocket_command
+from rocket.bench.rounds import stopped_by_signals
 from rocket.bench.sample import Sample, take
+from rocket.bench.start import ENDING, start
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +275,28 @@ def test_a_server_ends_though_nobody_was_there_to_be_told_of_it(tmp_path):
         process.pid for process in psutil.process_iter(["cmdline"]) if str(script) in (process.info["cmdline"] or [])
     ]
     assert not left
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_a_process_starts_leaves_none_behind(number):
+    """It comes from the new process before it is there: Popen waits for that, in the parent."""
+    reading, writing = os.pipe()
+
+    def tell_and_interrupt():
+        os.write(writing, str(os.getpid()).encode())
+        os.kill(os.getppid(), number)
+
+    with stopped_by_signals(), pytest.raises(KeyboardInterrupt):
+        start(["cat"], preexec_fn=tell_and_interrupt)
+    pid = int(os.read(reading, 100))
+    os.close(reading)
+    os.close(writing)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)  # it is gone, and was waited for
+
+
+def test_handlers_are_as_before_when_a_process_was_started():
+    before = [signal.getsignal(number) for number in ENDING]
+    process = start(["cat"])
+    assert [signal.getsignal(number) for number in ENDING] == before
+    assert process.communicate("still there")[0] == "still there"

@@ -8,11 +8,12 @@ import re
 import pytest
 from bench_helpers import monitors_report, peers_report, steady
 
-from rocket.bench.picture import draw
+from rocket.bench.picture import draw, idle_axis
 from rocket.bench.report import agreement, read, save, to_csv, to_json, warnings
 from rocket.bench.table import Table, document, show, tables
 from rocket.errors import ConfigError
 
+WIDTH = 79  # of a terminal
 REPORTS = {"monitors": monitors_report, "peers": peers_report}
 
 
@@ -66,14 +67,14 @@ def test_csv_has_a_line_for_each_cell_with_medians():
 
 
 def test_table_marks_what_cannot_be_told_apart_and_says_where_select_ends():
-    text = show(monitors_report(), colours=False)
+    text = show(monitors_report())
     line = {tuple(row.split()[:3]): row for row in text.splitlines() if len(row.split()) > 3}
     assert "1.00x ~" in line["0", "1", "poll"]
     assert "0.01x " in line["5,000", "1", "poll"]
     assert "~" not in line["5,000", "1", "poll"]
     assert "0.60x" in line["0", "1", "select"]
     assert "ends at 1,024 descriptors" in line["5,000", "1", "select"]
-    assert re.search(r"^0 +1 +epoll ~ poll > select", text, re.MULTILINE)
+    assert re.search(r"^0 +1 +requests/s +epoll ~ poll > select$", text, re.MULTILINE)
     assert re.search(r"^5,000 +epoll +100 .* 900$", text, re.MULTILINE)
 
 
@@ -88,7 +89,29 @@ def test_table_of_peers_is_in_order_and_names_who_failed():
     table = tables(peers_report())[0]
     assert [row[0] for row in table.rows] == ["rocket", "waitress", "bjoern", "cheroot"]
     assert table.rows[1][3] == "0.10x"
-    assert table.rows[3][2] == "no answer within 1 s"
+    assert table.rows[3] == ["cheroot", "no answer within 1 s"]
+    assert "| cheroot | no answer within 1 s | - |" in table.markdown()
+
+
+@pytest.mark.parametrize("trouble", [{"failed": ["it ended under load: oh"]}, {"errors": [{"reset": 2}, {}]}], ids=str)
+def test_server_that_failed_at_times_is_marked(trouble):
+    report = peers_report()
+    assert "!" not in show(report)
+    report["cells"][1].update(trouble)
+    text = show(report)
+    assert re.search(r"^waitress ! +6,012", text, re.MULTILINE)
+    assert re.search(r"^rocket +60,120", text, re.MULTILINE)
+    assert "!: failed in some rounds or requests" in text
+
+
+def test_what_tls_agreed_on_is_said():
+    report = peers_report()
+    assert "TLS" not in show(report)
+    for cell in report["cells"][:2]:
+        cell["tls"] = "TLSv1.3 SOME_CIPHER"
+    assert "TLS: TLSv1.3 SOME_CIPHER; one self-signed certificate for all" in show(report)
+    report["cells"][1]["tls"] = "TLSv1.2 OTHER"
+    assert "TLS: TLSv1.3 SOME_CIPHER (rocket); TLSv1.2 OTHER (waitress);" in show(report)
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
@@ -96,12 +119,21 @@ def test_columns_are_as_wide_as_their_widest_cell():
     assert text.splitlines() == ["T", "", "name        n", "------  -----", "a           1", "longer  1,000"]
 
 
-def test_rich_table_cuts_nothing_off(report):
-    pytest.importorskip("rich")
-    text = re.sub(r"\x1b\[[0-9;]*m", "", show(report, colours=True))
-    assert "…" not in text
+def test_remark_goes_on_over_the_columns_that_its_row_has_not():
+    rows = [["a", "1", "2"], ["long name", "no such thing here"]]
+    lines = Table("T", ["name", "n", "m"], rows).plain().splitlines()
+    assert lines[2:] == ["name       n  m", "---------  -  -", "a          1  2", "long name  no such thing here"]
+
+
+def test_narrow_terminal_gets_no_column_that_can_be_done_without_and_is_told(report):
+    wide = show(report)
+    narrow = show(report, width=WIDTH)
+    assert max(map(len, narrow.splitlines())) <= WIDTH < max(map(len, wide.splitlines()))
+    assert "(lowest to highest: in a wider terminal, or a file)" in narrow
+    assert show(report, width=300) == wide
     for table in tables(report):
-        assert all(cell in text for row in table.rows for cell in row)
+        spare = [i for i, name in enumerate(table.head) if name in table.spare]
+        assert all(cell in narrow for row in table.rows for i, cell in enumerate(row) if i not in spare)
 
 
 def test_document_has_machine_command_and_tables(report):
@@ -120,6 +152,53 @@ def test_picture_is_drawn_and_has_names_and_units(report, tmp_path):
     for word in expected if report["kind"] == "monitors" else ["rocket", "waitress", "requests/s", "no answer within"]:
         assert f"<!-- {word}" in words  # matplotlib draws letters as paths, and notes the text beside them
     assert "nan" not in re.findall(r"<!-- (.*?) -->", words)
+
+
+@pytest.mark.parametrize(
+    ("idle", "shown"),
+    [
+        ((0, 100, 1000, 5000, 10_000), (0, 100, 1000, 5000, 10_000)),
+        ((0, 100, 500, 1000, 5000, 10_000), (0, 100, 500, 1000, 5000, 10_000)),
+        ((0,), (0,)),
+        ((1000, 2000, 3000), (1000, 3000)),
+        ((0, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000), (0, 50, 100, 1000, 10_000, 50_000)),
+    ],
+    ids=str,
+)
+def test_idle_connections_on_the_axis_can_be_read(idle, shown):
+    """As they are drawn: what is shown has its number, and no two numbers overlap."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panel = figure.subplots(1, 3)[0]
+    idle_axis(panel, idle)
+    canvas.draw()
+    labels = [label for label in panel.get_xticklabels() if label.get_text()]
+    assert {f"{count:,}" for count in shown} <= {label.get_text().strip() for label in labels}
+    boxes = [label.get_window_extent() for label in labels if "\n" not in label.get_text()]
+    boxes += [_second_line(label.get_window_extent()) for label in labels if "\n" in label.get_text()]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+
+
+def _second_line(box):
+    """Return the lower half: the first line of such a label is empty."""
+    from matplotlib.transforms import Bbox
+
+    return Bbox.from_extents(box.x0, box.y0, box.x1, (box.y0 + box.y1) / 2 - 1)
+
+
+def test_picture_marks_trouble_and_cuts_long_reasons_short(tmp_path):
+    pytest.importorskip("matplotlib")
+    report = peers_report()
+    report["cells"][1]["failed"] = ["it ended under load: oh"]
+    report["left_out"][0]["why"] = "no end of words " * 10
+    words = re.findall(r"<!-- (.*?) -->", draw(report, tmp_path, "found")[0].read_text())
+    assert {"waitress !", "rocket"} <= set(words)
+    assert [len(word) <= 60 for word in words if re.fullmatch(r"no end of words.* \.\.\.", word)] == [True]
 
 
 def test_picture_of_an_interrupted_run_is_drawn(tmp_path):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -42,6 +44,19 @@ def test_a_finding_is_exit_code_1_with_what_repairs_it(rocket):
     assert "repair: keep_alive = 75" in done.output
     assert "docs/checks.md#rkt-005" in done.output
     assert "12 checks: 0 errors, 1 warning\n" in done.output
+
+
+def test_the_documentation_has_every_exit_code(rocket):
+    text = (Path(__file__).parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
+    codes = {
+        0: QUIET,
+        1: [*QUIET, "--keep-alive", "20"],
+        2: ["--max-threads", "many"],
+        4: ["no_such_module:app"],
+    }
+    for code, arguments in codes.items():
+        assert rocket(*arguments).exit_code == code
+    assert {int(found) for found in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == set(codes)
 
 
 def test_it_takes_its_options_from_where_serve_does(rocket, tmp_path):

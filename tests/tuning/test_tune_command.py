@@ -27,6 +27,28 @@ def app(environ, start_response):
     return [b"ok"]
 """
 
+DJANGO = """
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+settings.configure(
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="for a test",
+    ALLOWED_HOSTS=["www.example.com"],
+    # The host is asked for by this, and by whatever makes an absolute URL.
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+    LOGGING={
+        "version": 1,
+        "handlers": {"all": {"class": "logging.StreamHandler"}},
+        "loggers": {"django.security": {"handlers": ["all"]}},
+    },
+)
+urlpatterns = [path("", lambda request: HttpResponse("ok"))]
+application = get_wsgi_application()
+"""
+
 
 @pytest.fixture
 def rocket(tmp_path):
@@ -50,7 +72,15 @@ def rocket(tmp_path):
         (["tuned", "--url", "http://example.com/"], 2, "is another host: only the application that is started here"),
         (["tuned", "--url", "nothing"], 2, "is not a path: it must begin with /"),
         (["tuned", "--header", "nonsense"], 2, "is not NAME: VALUE"),
-        (["tuned", "--budget", "1"], 2, "--budget"),
+        (
+            ["tuned", "--budget", "1"],
+            2,
+            "1 s is too short: at least 20 s are needed (8 steps up to 128 clients",
+        ),
+        (["tuned", "--budget", "19"], 2, "at least 20 s"),
+        (["tuned", "--budget", "8", "--connections", "2"], 2, "at least 12 s are needed (2 steps up to 2 clients"),
+        (["tuned", "--budget", "nan"], 2, "--budget: nan s is too short"),
+        (["tuned", "--budget", "3601"], 2, "--budget: 3601 s is more than 3600 s"),
         (["tuned", "--connections", "1"], 2, "--connections"),
         (["tuned", "--scaling", "nosuch"], 2, "unknown policy 'nosuch'"),
         (["tuned", "--max-threads", "many"], 2, "max_threads must be a whole number"),
@@ -66,6 +96,36 @@ def test_mistakes_are_told(rocket, arguments, code, message):
     assert done.returncode == code
 
 
+def test_django_that_refuses_the_host_is_told_of_and_takes_another(rocket, tmp_path):
+    pytest.importorskip("django")
+    (tmp_path / "site_of_one.py").write_text(DJANGO)
+    arguments = ["site_of_one", "--connections", "2", "--budget", "14"]
+    done = rocket(*arguments)
+    assert done.returncode == 1
+    assert "GET / answers 400" in done.stderr
+    assert "the Host '127.0.0.1:" in done.stderr
+    assert "Django: ALLOWED_HOSTS" in done.stderr
+    assert "--header 'Host: www.example.com'" in done.stderr
+    assert "You may need to add '127.0.0.1' to ALLOWED_HOSTS" in done.stderr  # what it has printed itself
+    wrong = rocket(*arguments, "--header", "host: elsewhere.example")
+    assert "the Host 'elsewhere.example'" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_django_is_tuned_under_the_host_that_it_takes(rocket, tmp_path):
+    pytest.importorskip("django")
+    (tmp_path / "site_of_one.py").write_text(DJANGO)
+    done = rocket(
+        "site_of_one", "--connections", "2", "--budget", "14", "--header", "host: www.example.com", "--output", "found"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found" / "tune.json").read_text())
+    assert all(sample["requests"] and not sample["errors"] for sample in found["sweep"])
+    for sample in found["rates"]:
+        due = sample["rate_asked"] * sample["seconds"]
+        assert sample["sent"] + sample["unsent"] == pytest.approx(due, rel=0.2, abs=5)
+
+
 def test_an_application_that_fails_to_import_shows_its_traceback(rocket, tmp_path):
     (tmp_path / "failing.py").write_text("import json\njson.loads('oops')\n")
     done = rocket("failing:app")
@@ -77,7 +137,7 @@ def test_an_application_that_fails_to_import_shows_its_traceback(rocket, tmp_pat
 
 @pytest.mark.slow
 def test_a_whole_session_keeps_its_figures_and_prints_a_block_that_is_read(rocket, tmp_path):
-    arguments = ["--url", "/wait", "--url", "/moved", "--connections", "4", "--budget", "8", "--output", "found"]
+    arguments = ["--url", "/wait", "--url", "/moved", "--connections", "4", "--budget", "15", "--output", "found"]
     done = rocket("tuned", *arguments, "--threads", "1:2", ROCKET_KEEP_ALIVE="9")
     assert done.returncode == 0, done.stderr
     assert "The limit is " in done.stdout  # which one depends on who else uses the machine
@@ -103,7 +163,7 @@ def test_an_interrupt_prints_what_is_known_and_leaves_no_process(tmp_path):
     )
     with process:
         for line in process.stderr:
-            if "1 clients:" in line:
+            if "1 client:" in line:
                 break
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=30)

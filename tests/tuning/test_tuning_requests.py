@@ -2,6 +2,7 @@
 
 import pytest
 
+from rocket.bench.load import LoadSpec
 from rocket.errors import ConfigError
 from rocket.tuning.requests import parse
 
@@ -58,6 +59,12 @@ def test_a_body_is_posted_as_a_form_unless_told_otherwise(tmp_path):
     requests = parse((), "put", f"@{tmp_path / 'body.json'}", ("content-type: application/json",))
     assert (requests.method, requests.headers) == ("PUT", (("content-type", "application/json"),))
     assert requests.body == '{"ä": 1}'
+
+
+def test_a_host_of_ones_own_takes_the_place_of_ours():
+    headers = parse((), None, "", ("host: www.example.com",)).headers
+    request = LoadSpec(port=1, headers=headers).requests()[0]
+    assert [line for line in request.split(b"\r\n") if line.lower().startswith(b"host")] == [b"Host: www.example.com"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rocket.config import Config
 from rocket.server import Server
 from rocket.tuning import report
 from rocket.tuning.samples import Setting, fixed
+from rocket.tuning.session import least_budget
 
 APPLICATIONS = {"waits": WAITS, "computes": COMPUTES, "pooled": POOLED, "mixes": MIXES}
 
@@ -206,10 +207,59 @@ def test_figures_are_json_without_nan():
 
 def test_the_tables_mark_the_knee_and_the_choice():
     outcome = session_of(WAITS)
-    assert re.search(r"^128 .*<- the knee$", report.plain(*report.sweep_table(outcome)), re.MULTILINE)
+    assert re.search(r"^4 .*<- the knee$", report.plain(*report.sweep_table(session_of(POOLED))), re.MULTILINE)
     assert re.search(r"^adaptive 2:160 .*<- the choice$", report.plain(*report.rounds_table(outcome)), re.MULTILINE)
     assert re.search(r"^adaptive 2:64 .*as it is$", report.plain(*report.rounds_table(outcome)), re.MULTILINE)
     assert len(report.rates_table(outcome)[1]) == 3
+
+
+def test_a_knee_at_the_last_point_is_not_reached(tmp_path):
+    """Each of 128 clients that wait brings as much as the one before."""
+    waits, pooled = session_of(WAITS), session_of(POOLED)
+    assert re.search(r"^128 .*<- knee not reached$", report.plain(*report.sweep_table(waits)), re.MULTILINE)
+    assert "The knee was not reached: the best is the last point, 128 clients" in "\n".join(report.conclusion(waits))
+    assert "The knee is at 4 clients" in "\n".join(report.conclusion(pooled))
+    for outcome, reached in ((waits, False), (pooled, True)):
+        assert report.as_dict(outcome, Config(), app="app", paths=("/",))["knee_reached"] is reached
+    pytest.importorskip("matplotlib")
+    from rocket.tuning.picture import draw
+
+    for outcome, words in ((waits, "knee not reached: at the last point, 128 clients"), (pooled, "knee: 4 clients")):
+        draw(outcome, tmp_path / "tune.svg", "app")  # a comment in it has each text
+        assert f"<!-- {words} -->" in (tmp_path / "tune.svg").read_text()
+
+
+def test_tables_fit_a_terminal_and_failures_have_a_column_only_if_there_are_some():
+    outcome = session_of(POOLED)
+    outcome.rates[:] = [
+        replace(sample, sent=round((sample.rate_asked or 0) * sample.seconds)) for sample in outcome.rates
+    ]
+    for table in (report.sweep_table(outcome), report.rounds_table(outcome), report.rates_table(outcome)):
+        assert max(map(len, report.plain(*table).splitlines())) <= 80
+    assert "failed" not in report.sweep_table(outcome)[0]
+    assert max(map(len, report.block(outcome, Config()).splitlines())) <= 80
+    outcome.sweep[-1] = dead(outcome.sweep[-1])
+    head, rows = report.sweep_table(outcome)
+    assert [row[head.index("failed")] for row in rows[-2:]] == ["0", "7"]
+
+
+@pytest.mark.parametrize("clients", [2, 4, 128, 200, 10_000])
+def test_the_least_budget_is_enough_for_rounds_that_tell_something(clients):
+    seconds, why = least_budget(clients)
+    run = session(Model(**COMPUTES), clients=clients, budget=seconds)
+    run.run()
+    assert len(run.outcome.rounds) >= 2
+    assert min(map(len, run.outcome.rounds.values())) >= 3
+    assert run.outcome.rates
+    assert run.outcome.sweep[-1].connections == clients
+    assert f"steps up to {clients:,} clients" in why
+
+
+def test_rates_show_what_was_sent_not_what_was_meant():
+    outcome = session_of(POOLED)
+    sample = replace(outcome.rates[0], rate_asked=50.0, sent=101, seconds=2.0, requests=102)
+    outcome.rates[:] = [sample, replace(sample, sent=2020, requests=2000)]
+    assert [row[:2] for row in report.rates_table(outcome)[1]] == [("50.5", "51.0"), ("1,010", "1,000")]
 
 
 def test_a_picture_is_drawn(tmp_path):

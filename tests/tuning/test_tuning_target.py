@@ -49,7 +49,7 @@ def test_a_measurement_has_what_clients_and_server_saw(start):
     target = start()
     target.wait()
     driver = Driver(target, Requests(("/wait",)), {})
-    sample = driver.measure(fixed(4), 2, 0.2)
+    sample = driver.measure(fixed(4), 2, 1.0)  # s: a busy machine may tell late that the seconds have begun
     assert sample.requests > 0
     assert sample.errors == {}
     assert sample.threads == 4
