@@ -314,6 +314,7 @@ def draw(runs):
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    plt.style.use("tableau-colorblind10")
     names = list(runs)
     rows = -(-len(names) // COLUMNS)
     figure, axes = plt.subplots(2 * rows, COLUMNS, figsize=(12, 5 * rows), squeeze=False, layout="constrained")

@@ -21,6 +21,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    plt.style.use("tableau-colorblind10")  # comes with matplotlib: can be told apart by who sees no red or no green
     figure, (goals, busy, queue, latency) = plt.subplots(4, 1, sharex=True, figsize=(10, 11), layout="constrained")
     for number, result in enumerate(results):
         style = "-" if number else ":"  # the first is what the others are compared with

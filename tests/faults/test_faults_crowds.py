@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import pytest
 from e2e_client import Client
 from e2e_server import until
-from faults_client import GET, HALF, Crowd, Normal, ask, request, tell
+from faults_client import GET, HALF, Crowd, Normal, allowed, ask, request, tell
 from faults_server import MB, MONITOR
 
 
@@ -29,7 +29,7 @@ def test_idle_connections_cost_little_memory_and_no_cpu(serve, count, first):
         with Normal(server.address) as normal:
             until(lambda: len(normal.times) > 100, "a normal client is served")
             share = server.cpu_share(1)
-        assert normal.at(0.99) < 0.05
+        assert normal.at(0.99) < allowed(0.05)
         assert share < 0.25  # of which the normal client's requests are most
         if first is not HALF:  # heads have a deadline to be looked at
             server.rest()
@@ -41,7 +41,7 @@ def test_silent_connections_that_the_system_holds_back_delay_nobody(serve):
     server = serve("--threads", "2")
     with Crowd(server.address, 1000, reads=False), Normal(server.address) as normal:
         until(lambda: len(normal.times) > 100, "a normal client is served")
-    assert normal.at(0.99) < 0.25
+    assert normal.at(0.99) < allowed(0.25)
 
 
 @pytest.mark.parametrize("first", [HALF, GET], ids=["half", "used"])
@@ -57,7 +57,7 @@ def test_more_clients_than_descriptors_cost_no_cpu_and_no_log(serve, first):
         assert server.fds <= 64
     began = time.monotonic()
     assert ask(server.address).status == 200
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < allowed(1)
 
 
 def test_a_server_whose_application_takes_all_descriptors_closes_idle_connections_and_recovers(serve):
@@ -75,7 +75,7 @@ def test_a_server_whose_application_takes_all_descriptors_closes_idle_connection
             os.kill(server.process.pid, signal.SIGUSR1)  # the application gives them back
             began = time.monotonic()
             assert ask(server.address).status == 200
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < allowed(1)
     assert len(server.log.splitlines()) - lines <= 2
 
 
@@ -135,7 +135,7 @@ def test_pipelined_requests_whose_answers_nobody_reads_are_not_read_ahead(serve,
         sender.join()  # cut off by the write timeout
         until(lambda: len(normal.times) > 50, "a normal client is served")
     client.close()
-    assert normal.at(0.99) < 0.1
+    assert normal.at(0.99) < allowed(0.1)
     server.recovers(before)
 
 
@@ -157,7 +157,7 @@ def test_a_client_that_pipelines_and_reads_starves_nobody(serve, count):
         for _ in range(count):
             assert client.answer().body == b"hello\n"
         sender.join()
-    assert normal.at(0.99) < 0.25
+    assert normal.at(0.99) < allowed(0.25)
 
 
 def test_busy_keep_alive_clients_do_not_starve_new_ones(serve):
@@ -167,8 +167,8 @@ def test_busy_keep_alive_clients_do_not_starve_new_ones(serve):
             busy.enter_context(Busy(server.address))
         with Normal(server.address) as normal:
             until(lambda: len(normal.times) > 200, "a normal client is served")
-    assert max(normal.times) < 1.5
-    assert normal.at(0.9) < 0.25
+    assert max(normal.times) < allowed(1.5)
+    assert normal.at(0.9) < allowed(0.25)
 
 
 class Busy:

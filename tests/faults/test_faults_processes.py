@@ -10,7 +10,7 @@ import time
 import pytest
 from e2e_client import Client
 from e2e_server import ROOT, rocket, until
-from faults_client import GET, HALF, Crowd, Normal, ask, request, tell
+from faults_client import GET, HALF, Crowd, Normal, allowed, ask, request, tell
 
 POST = request("/upload", "Content-Length: 100", method="POST")
 
@@ -42,16 +42,16 @@ def test_at_a_signal_answers_are_finished_and_all_else_is_cut(crowded, number):
     began = time.monotonic()
     server.signal(number)
     until(lambda: not _listens(server), "the listener is closed")
-    assert time.monotonic() - began < 0.1 + 0.2  # asking takes time, too
+    assert time.monotonic() - began < allowed(0.1 + 0.2)  # asking takes time, too
     assert clients["idle"].rest() == b""
     assert clients["silent"].rest() == b""
     for half in ("head", "body"):
         assert clients[half].rest()[:13] in {b"", b"HTTP/1.1 408 ", b"HTTP/1.1 503 "}
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < allowed(0.5)
     assert clients["waiting"].answer().body == b"slept\n"
     assert len(clients["reading"].rest()) > 8 << 20
     assert server.process.wait(20) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < allowed(3)
 
 
 def _listens(server):
@@ -71,7 +71,7 @@ def test_a_stuck_handler_does_not_delay_the_end_past_the_graceful_timeout(serve)
         began = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
-        assert 1.9 < time.monotonic() - began < 2.5
+        assert 1.9 < time.monotonic() - began < allowed(2.5)
     assert "do_sleep" in server.log
 
 
@@ -84,7 +84,7 @@ def test_a_second_signal_ends_it_at_once(serve):
         began = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < allowed(1)
 
 
 def test_under_load_every_request_that_was_begun_is_answered_before_the_end(serve):
@@ -163,7 +163,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_1(serve, tmp_path):
     host, port = server.address
     began = time.monotonic()
     done = rocket("serve", "--bind", f"{host}:{port}", cwd=tmp_path)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < allowed(2)
     assert done.returncode == 1
     assert re.fullmatch(rf"Error: cannot bind {host}:{port}: Address already in use\n", done.stderr)
     assert ask(server.address).status == 200
