@@ -25,6 +25,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from loopback import free_port, listens
+
 ROOT = Path(__file__).resolve().parent.parent
 NEWEST = 3000  # requests whose times are kept
 times = []
@@ -89,9 +91,7 @@ def commands(peers, port):
 
 def measure(name, peers, seconds, pin):
     """Return the median of the handler's CPU time, in us, or None if the server does not start."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [*(("taskset", "-c", "0") if pin else ()), *commands(peers, port)[name]],
         cwd=ROOT / "bench",
@@ -99,13 +99,7 @@ def measure(name, peers, seconds, pin):
         stderr=subprocess.DEVNULL,
     )
     try:
-        while server.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        else:
+        if not listens(server, port):
             return None
         load = [*(("taskset", "-c", "1") if pin else ()), "wrk", "-t1", "-c64", f"-d{seconds}"]
         subprocess.run([*load, f"http://127.0.0.1:{port}/"], stdout=subprocess.DEVNULL, check=True)

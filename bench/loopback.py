@@ -14,15 +14,21 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def wait_for(process, port, name):
-    """Return once the server *name* listens on *port*; end the program if its process ends before."""
+def listens(process, port):
+    """Wait until somebody listens on *port*. Return False if the process ends before."""
     while process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-            return
+            return True
         except OSError:
             time.sleep(0.05)
-    sys.exit(f"{name} did not start")
+    return False
+
+
+def wait_for(process, port, name):
+    """Return once the server *name* listens on *port*; end the program if its process ends before."""
+    if not listens(process, port):
+        sys.exit(f"{name} did not start")
 
 
 def wrk(url, connections, seconds):

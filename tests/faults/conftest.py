@@ -7,7 +7,16 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))  # their server and their client
 
+from faults_client import lateness
 from faults_server import Server
+
+
+@pytest.fixture(autouse=True, scope="session")
+def late_machine():
+    """Watch from the first test on how late the machine is, for `allowed`."""
+    lateness.start()
+    yield
+    lateness.stop()
 
 
 @pytest.fixture

@@ -21,15 +21,20 @@ class Lateness(threading.Thread):
     def __init__(self):
         super().__init__(name="lateness", daemon=True)
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
         self._notes = deque([0.0], maxlen=6000)  # s; of the last minute
 
     def run(self):
-        while True:
+        while not self._stopping.is_set():
             began = time.monotonic()
             time.sleep(0.01)
             late = time.monotonic() - began - 0.01
             with self._lock:
                 self._notes.append(late)
+
+    def stop(self):
+        self._stopping.set()
+        self.join()
 
     @property
     def worst(self):
@@ -37,13 +42,12 @@ class Lateness(threading.Thread):
             return max(self._notes)
 
 
-_lateness = Lateness()
-_lateness.start()
+lateness = Lateness()  # started with the first test of this folder
 
 
 def allowed(seconds):
     """Return *seconds*, and more where the machine has been late by itself: a request needs some wake-ups."""
-    return seconds + 6 * _lateness.worst
+    return seconds + 6 * lateness.worst
 
 
 def request(path, *fields, method="GET"):
