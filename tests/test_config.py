@@ -131,6 +131,12 @@ def test_max_threads_below_min_threads_is_refused():
     assert refusal(min_threads=9, max_threads=3) == "max_threads (3) is below min_threads (9)"
 
 
+def test_two_options_that_contradict_each_other_are_told_with_their_one_origin(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {"min_threads": "9", "max_threads": "3"})
+    assert str(caught.value) == "max_threads (3) is below min_threads (9) (from the command line)"
+
+
 def test_max_threads_alone_pulls_the_default_of_min_threads_down():
     assert Config(max_threads=1).min_threads == 1
 
