@@ -268,7 +268,7 @@ class Parts:
             "turns": counts.finished,
             "turn_seconds": round(counts.turn_wall, 6),
             "busy_seconds": round(counts.wall, 6),  # with those of the turns in progress
-            "cpu_seconds": self.pool.cpu_seconds(),
+            "cpu_seconds": self.pool.crew.cpu_seconds(),
             "monitor": self.monitor_name,
             "policy": type(self.controller.policy).__name__,
             "reason": str(getattr(self.controller.policy, "reason", "")),
