@@ -236,8 +236,9 @@ def test_options_at_the_top_and_in_the_table_are_refused_with_what_to_do(tmp_pat
         ),
         ("[tool]\nrocket = 3", r"tool\.rocket in .* must be a table, not 3"),
         ("[tool.black]\nline-length = 3", r"unknown option 'tool'"),
+        ("[rocket]\nmax_threads = 3", r"rocket\.toml has options in \[rocket\]: put them at the top of the file"),
     ],
-    ids=["misspelled", "no table", "another tool"],
+    ids=["misspelled", "no table", "another tool", "the command's name"],
 )
 def test_a_table_that_cannot_be_read_is_refused(text, words, tmp_path):
     (tmp_path / "rocket.toml").write_text(text)
