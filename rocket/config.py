@@ -301,7 +301,7 @@ class Config:
         "A connection is closed if its request body has not grown for this long.",
     )
     min_body_rate: int = option(
-        240, size(), TIMEOUTS,
+        240, size(unit="bytes per second"), TIMEOUTS,
         "A request body that comes with fewer bytes per second than this, after 5 seconds' grace, is answered 408. "
         "Against clients that send a byte now and then. 0 means no limit.",
     )
@@ -407,7 +407,7 @@ class Config:
             object.__setattr__(self, "min_threads", self.max_threads)
             return
         high, low = self.origin("max_threads"), self.origin("min_threads")
-        where = "" if {high, low} == {KEYWORD} else f" (the one from {high}, the other from {low})"
+        where = from_origin(high) if high == low else f" (the one from {high}, the other from {low})"
         raise ConfigError(f"max_threads ({self.max_threads}) is below min_threads ({self.min_threads}){where}")
 
     def _compare_proxies(self) -> None:

@@ -91,7 +91,7 @@ class Connection:
         self.eof = False  # the peer has sent its last byte
         self.closed = False
         # What goes on when the connection is ready again; None: a new message is to be read.
-        self.task: Any = None  # a `rocket.workers.base.Task`, some floors up
+        self.task: Any = None  # a `rocket.workers.tasks.Task`, some floors up
         self.environ: Optional[dict[str, Any]] = None  # what is the same for all its requests; a worker's
         self.deadline = NEVER  # monotonic s: when waiting for the peer is given up
         self.timer = NEVER  # monotonic s: when the reactor will look at the deadline

@@ -35,7 +35,7 @@ class BindError(RocketError, OSError):
 
 
 class MonitorUnavailable(RocketError):
-    """The named monitor does not exist, or not on this host. The message lists what is available."""
+    """The named monitor does not exist, or not on this host, or cannot be opened. The message says which and why."""
 
 
 class MonitorFull(RocketError, ValueError):

@@ -45,15 +45,18 @@ def count(least: int = 0) -> Kind:
     return Kind(f"a whole number >= {least}", read, metavar="N")
 
 
-def size(least: int = 0) -> Kind:
-    """A number of bytes, as a number or with one of the units B, kB, MB, GB, KiB, MiB, GiB."""
+def size(least: int = 0, *, unit: str = "bytes") -> Kind:
+    """A number of bytes, as a number or with one of the units B, kB, MB, GB, KiB, MiB, GiB. *unit* is shown behind it.
+
+    It may say more: "bytes per second".
+    """
 
     def read(value: object) -> int:
         number = parse_size(value) if isinstance(value, str) else value
         return _within(_whole(number), least, sys.maxsize)
 
     expects = f"a number of bytes >= {least}, such as 65536, '64KiB' or '10MB'"
-    return Kind(expects, read, unit="bytes", metavar="SIZE", show=show_size)
+    return Kind(expects, read, unit=unit, metavar="SIZE", show=show_size)
 
 
 def seconds(*, zero: bool = True) -> Kind:

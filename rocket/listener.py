@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from rocket.connection import Connection
+from rocket.errors import BindError
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +46,8 @@ class Listener:
     have run out. Then it pauses: never 100 % CPU. *congested* tells whether the workers have enough to do
     for the moment: new clients wait in the backlog for some milliseconds, and nobody has to make room.
     With *contexts* the connections are under TLS, and `TLSConnection.handshake` is left to their owner.
+
+    Raises BindError if no descriptor is left for the pipe that stops it.
     """
 
     def __init__(
@@ -69,7 +72,10 @@ class Listener:
         self._output_limits = output_limits
         self._endpoint = place.endpoint
         self._peer: Callable[[Any], tuple[str, str]] = _no_peer if place.local else _tcp_peer
-        self._stop_read, self._stop_write = os.pipe()
+        try:
+            self._stop_read, self._stop_write = os.pipe()
+        except OSError as exc:
+            raise BindError(exc.errno, f"cannot listen on {place}: {exc.strerror}") from exc
         self._stop_lock = threading.Lock()  # one stop at a time, or a descriptor would be closed twice
         self._began = False  # its thread uses the descriptors: wait for it before they are closed
         self._complained = -COMPLAIN

@@ -94,6 +94,8 @@ def given_by_toml(path: Path) -> Given:
             table = table.get(key, {}) if isinstance(table, dict) else {}
     if not isinstance(table, dict):
         raise ConfigError(f"tool.rocket in {path} must be a table, not {table!r}")
+    if not prefix and isinstance(table.get("rocket"), dict):
+        raise ConfigError(f"{path} has options in [rocket]: put them at the top of the file, or in [tool.rocket]")
     return {name: (value, f"{prefix}{name} in {path}") for name, value in table.items()}
 
 

@@ -65,7 +65,7 @@ class Parts:
         self._workers: list[Worker] = []  # appended to by the controller
         self._stopped = False
         self.certificates = Certificates(binds, config)  # first: it has nothing open if it fails
-        monitor = make_monitor()
+        monitor = monitors.opened(make_monitor, config.monitor)
         self.monitor_name = monitor.name
         self.max_connections = _connection_limit(config.max_connections, monitor)
         self._reactor = Reactor(monitor, on_expire=self._expire, on_fail=self._close)
@@ -268,7 +268,7 @@ class Parts:
             "turns": counts.finished,
             "turn_seconds": round(counts.turn_wall, 6),
             "busy_seconds": round(counts.wall, 6),  # with those of the turns in progress
-            "cpu_seconds": self.pool.cpu_seconds(),
+            "cpu_seconds": self.pool.crew.cpu_seconds(),
             "monitor": self.monitor_name,
             "policy": type(self.controller.policy).__name__,
             "reason": str(getattr(self.controller.policy, "reason", "")),

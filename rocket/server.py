@@ -186,7 +186,7 @@ class Server:
         policy = pools.load(scaling)
         with self._state_lock:
             self._policy = policy
-            self.config = self._changed(scaling=scaling)
+            self.config = self.config.replace(scaling=scaling)
             if self._running is not None:
                 self._running.controller.policy = policy
 
@@ -196,12 +196,9 @@ class Server:
         Threads that are too many finish their turns, and end after thread_idle_timeout.
         """
         with self._state_lock:
-            self.config = config = self._changed(min_threads=min_threads, max_threads=max_threads)
+            self.config = config = self.config.replace(min_threads=min_threads, max_threads=max_threads)
             if self._running is not None:
                 self._running.controller.resize(config.min_threads, config.max_threads)  # "4" is 4 by now
-
-    def _changed(self, **options: Any) -> Config:
-        return Config(**{**self.config.as_dict(), **options})
 
     # ------------------------------------------------------------------ what it tells
 

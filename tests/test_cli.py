@@ -332,6 +332,14 @@ def test_no_module_is_a_wrong_usage():
     assert run("serve", ":app").exit_code == 2
 
 
+def test_an_empty_name_serves_no_demo():
+    """As of `rocket serve "$APP"` without that variable."""
+    server = FakeServer()
+    result = run("serve", "", server=server)
+    assert result.exit_code == 2
+    assert "'' is not MODULE" in result.output
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [

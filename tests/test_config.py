@@ -131,6 +131,12 @@ def test_max_threads_below_min_threads_is_refused():
     assert refusal(min_threads=9, max_threads=3) == "max_threads (3) is below min_threads (9)"
 
 
+def test_two_options_that_contradict_each_other_are_told_with_their_one_origin(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {"min_threads": "9", "max_threads": "3"})
+    assert str(caught.value) == "max_threads (3) is below min_threads (9) (from the command line)"
+
+
 def test_max_threads_alone_pulls_the_default_of_min_threads_down():
     assert Config(max_threads=1).min_threads == 1
 
@@ -230,8 +236,9 @@ def test_options_at_the_top_and_in_the_table_are_refused_with_what_to_do(tmp_pat
         ),
         ("[tool]\nrocket = 3", r"tool\.rocket in .* must be a table, not 3"),
         ("[tool.black]\nline-length = 3", r"unknown option 'tool'"),
+        ("[rocket]\nmax_threads = 3", r"rocket\.toml has options in \[rocket\]: put them at the top of the file"),
     ],
-    ids=["misspelled", "no table", "another tool"],
+    ids=["misspelled", "no table", "another tool", "the command's name"],
 )
 def test_a_table_that_cannot_be_read_is_refused(text, words, tmp_path):
     (tmp_path / "rocket.toml").write_text(text)

@@ -172,7 +172,7 @@ def test_killed_handler_is_answered(serve, app):
     with connect(server, GET % b"wait") as sock:
         assert app.begun.acquire(timeout=PATIENCE)
         until(lambda: server.stats["busy"] == 1)
-        (slot,) = (slot for slot in server._running.pool._slots if slot.connection is not None)
+        (slot,) = (slot for slot in server._running.pool.crew.slots if slot.connection is not None)
         kill(slot.thread)
         app.release.set()
         assert b" 500 " in answer(sock)[0].split(b"\r\n")[0]

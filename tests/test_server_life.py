@@ -4,10 +4,13 @@ import contextlib
 import http.client
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 from core_helpers import PATIENCE, count_descriptors, thread, until
+from process_helpers import ROOT
 from server_helpers import GET, App, answer, ask, connect, rest, rocket_threads, serving
 
 from rocket import BindError, ConfigError, Server, Worker
@@ -158,6 +161,44 @@ def test_taken_port_is_named_and_nothing_is_left(serve, app):
     # Fewer may be open than before, what an earlier test left to the garbage collector; and for a moment one more, of
     # the other server's, which reads a file about the host.
     until(lambda: count_descriptors() <= before)
+
+
+ONE_MORE_DESCRIPTOR_EACH_TIME = """
+import resource, socket
+from rocket import RocketError, Server
+
+server = Server(print, bind="127.0.0.1:0")
+with server:
+    pass  # all that is imported late is there from here on
+with socket.socket() as sock:
+    lowest = sock.fileno()
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+for limit in range(lowest, lowest + 100):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        with server:
+            break
+    except RocketError as exc:
+        print(exc)
+else:
+    print("never started")
+"""
+
+
+def test_a_start_without_descriptors_says_what_failed():
+    """Whatever it is that the last one was missing for."""
+    found = subprocess.run(
+        [sys.executable, "-c", ONE_MORE_DESCRIPTOR_EACH_TIME],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=ROOT,
+        check=False,
+    )
+    assert found.stderr == ""
+    told = found.stdout.splitlines()
+    assert len(told) > 1
+    assert all(line.endswith(": Too many open files") for line in told), told
 
 
 def test_unknown_option_is_named(app):

@@ -54,12 +54,11 @@ def serve(
     with _stopped_by_signals():
         config = load_config(threads, file, chdir, flags)
         sys.path.insert(0, str(app_dir.resolve()))
-        application = load_application(app or DEMO)
+        application = load_application(DEMO if app is None else app)
         # Not earlier: logging.config.dictConfig() in the application would switch off what is there already.
         with patient_stderr(), _logging_to_stderr(config.log_level):
-            _run(
-                parts.make_server(application, config), "" if app else f"no application named, serving the demo {DEMO}"
-            )
+            about = f"no application named, serving the demo {DEMO}" if app is None else ""
+            _run(parts.make_server(application, config), about)
 
 
 @configured

@@ -17,7 +17,7 @@ from rocket.monitors.poll import PollMonitor
 from rocket.monitors.select import SelectMonitor
 from rocket.monitors.selectors import SelectorsMonitor
 
-__all__ = ["MONITORS", "READ", "WRITE", "Monitor", "MonitorFactory", "available", "choose", "load"]
+__all__ = ["MONITORS", "READ", "WRITE", "Monitor", "MonitorFactory", "available", "choose", "load", "opened"]
 
 MonitorFactory = Callable[[], Monitor]
 
@@ -60,7 +60,7 @@ def load(monitor: Union[str, MonitorFactory], monitors: Mapping[str, type[Monito
             return choose(monitors)[0]
         found = _import(monitor) if ":" in monitor else _by_name(monitor, monitors)
     elif isinstance(monitor, type):
-        found = _checked(monitor, repr(monitor))
+        found = _checked(monitor, monitor.__name__)
     elif callable(monitor):
         return monitor
     else:
@@ -69,6 +69,20 @@ def load(monitor: Union[str, MonitorFactory], monitors: Mapping[str, type[Monito
     if reason is not None:
         raise MonitorUnavailable(f"monitor {monitor!r} is not available: {reason}. {_report(monitors)}")
     return found
+
+
+def opened(make: MonitorFactory, named: object) -> Monitor:
+    """Return the monitor that *make* makes, in the process that uses it. *named* is what was asked for, for errors.
+
+    Raises MonitorUnavailable: the host refuses it, for want of descriptors say, or it is no monitor.
+    """
+    try:
+        monitor = make()
+    except OSError as exc:
+        raise MonitorUnavailable(f"monitor {named!r} cannot be opened: {exc.strerror or exc}") from exc
+    if not isinstance(monitor, Monitor):
+        raise MonitorUnavailable(f"monitor {named!r} made {monitor!r}, which is no rocket.monitors.Monitor")
+    return monitor
 
 
 def _by_name(name: str, monitors: Mapping[str, type[Monitor]]) -> type[Monitor]:
@@ -100,7 +114,7 @@ def _import(path: str) -> type[Monitor]:
 def _checked(found: object, named: str) -> type[Monitor]:
     if isinstance(found, type) and issubclass(found, Monitor):
         return found
-    raise MonitorUnavailable(f"monitor {named} is not a subclass of rocket.monitors.Monitor, but {found!r}")
+    raise MonitorUnavailable(f"monitor {named} is {found!r}, which is not a subclass of rocket.monitors.Monitor")
 
 
 def _report(monitors: Mapping[str, type[Monitor]]) -> str:

@@ -347,7 +347,7 @@ class Controller:
     def _cpu_times(self) -> tuple[float, float, float]:
         """Return seconds of CPU: of the workers, of their finished turns, of the process, also in their place."""
         process = self._process_clock()
-        return (*(self.pool.cpu_times(self._asked_at) or (process, process)), process)
+        return (*(self.pool.crew.cpu_times(self._asked_at) or (process, process)), process)
 
     def _follow(self, advice: Advice) -> None:
         """Do as a policy says, if it is still asked, and memory allows."""

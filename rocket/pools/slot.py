@@ -1,7 +1,8 @@
-"""What the pool keeps of each of its threads, and what they add up to."""
+"""A pool's threads: what is kept of each, and what they add up to."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Sequence
 
     from rocket.connection import Connection
+
+log = logging.getLogger("rocket.pool")
 
 STUCK = 1.0  # s: a turn that takes longer counts as stuck
 HAS_CPU_CLOCKS = hasattr(time, "pthread_getcpuclockid")
@@ -93,66 +95,97 @@ class Past(NamedTuple):
     cpu: float  # s
 
 
-def count_up(
-    slots: Sequence[Slot], past: Past, queue: deque[Connection], now: float, *, goal: int, awake: int
-) -> Counts:
-    """Add up what the threads are doing at *now* (monotonic s)."""
-    finished, wall = past.finished, past.wall
-    busy = stuck = 0
-    turning = last_turn = 0.0
-    for slot in slots:
-        finished += slot.finished
-        wall += slot.wall
-        since = slot.since
-        last_turn = max(last_turn, since)
-        if slot.connection is not None:
-            busy += 1
-            turning += max(0.0, now - since)
-            stuck += now - since > STUCK
+class Crew(NamedTuple):
+    """The threads of a pool, and what those have done that are gone. Replaced, never changed: any thread may ask it."""
+
+    slots: tuple[Slot, ...] = ()
+    past: Past = Past(0, 0.0, 0.0)
+
+    def joined_by(self, slot: Slot) -> Crew:
+        return Crew((*self.slots, slot), self.past)
+
+    def left_by(self, slot: Slot) -> Crew:
+        if slot not in self.slots:
+            return self  # an exception set from outside came just when it had left
+        past = self.past
+        return Crew(
+            tuple(other for other in self.slots if other is not slot),
+            Past(past.finished + slot.finished, past.wall + slot.wall, past.cpu + slot.cpu),
+        )
+
+    def counts(self, queue: deque[Connection], now: float, *, goal: int, awake: int) -> Counts:
+        """Add up what the threads are doing at *now* (monotonic s)."""
+        finished, wall = self.past.finished, self.past.wall
+        busy = stuck = 0
+        turning = last_turn = 0.0
+        for slot in self.slots:
+            finished += slot.finished
+            wall += slot.wall
+            since = slot.since
+            last_turn = max(last_turn, since)
+            if slot.connection is not None:
+                busy += 1
+                turning += max(0.0, now - since)
+                stuck += now - since > STUCK
+        try:
+            oldest = max(0.0, now - queue[0].since)
+        except IndexError:
+            oldest = 0.0
+        threads, queued = len(self.slots), len(queue)
+        return Counts(threads, goal, awake, busy, stuck, queued, oldest, finished, wall + turning, wall, last_turn)
+
+    def cpu_seconds(self) -> Optional[float]:
+        """Return the seconds of CPU that all have used so far; None if the host has no CPU clocks of threads."""
+        used = self.past.cpu
+        for slot in self.slots:
+            slot.look_at_cpu()
+            used += slot.cpu
+        return used if HAS_CPU_CLOCKS else None
+
+    def cpu_times(self, since: float) -> Optional[tuple[float, float]]:
+        """Return the seconds of CPU that all have used so far, and those of finished turns. The controller's.
+
+        The second leaves out what turns that began before *since* (monotonic s) and still go on have used from then on.
+        None if the host has no CPU clocks of threads.
+        """
+        used = done = self.past.cpu
+        for slot in self.slots:
+            began = slot.since
+            slot.look_at_cpu()
+            if slot.connection is None or began >= since:
+                slot.cpu_done = slot.cpu
+            used += slot.cpu
+            done += slot.cpu_done
+        return (used, done) if HAS_CPU_CLOCKS else None
+
+    def stacks(self, now: float, longer_than: float, *, once: bool) -> list[str]:
+        """Return, for each thread that is at its turn for *longer_than* s, its name, request, time and stack.
+
+        *now* is monotonic s. With *once*, leave out the turns that were told of before.
+        """
+        frames = sys._current_frames()
+        found = []
+        for slot in self.slots:
+            connection, thread = slot.connection, slot.thread
+            if connection is None or thread is None or now - slot.since < longer_than:
+                continue
+            if once and slot.told_of == slot.since:
+                continue
+            slot.told_of = slot.since
+            frame = frames.get(thread.ident or -1)
+            where = "".join(traceback.format_stack(frame)) if frame is not None else ""
+            found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s, at\n{where}")
+        return found
+
+
+def call_hook(hook: Optional[Callable[[], object]]) -> None:
+    """Call a hook of the application's; what it raises, SystemExit too, must not cost a thread, and then the next."""
+    if hook is None:
+        return
     try:
-        oldest = max(0.0, now - queue[0].since)
-    except IndexError:
-        oldest = 0.0
-    return Counts(len(slots), goal, awake, busy, stuck, len(queue), oldest, finished, wall + turning, wall, last_turn)
-
-
-def cpu_seconds(slots: Sequence[Slot], past: Past) -> Optional[float]:
-    """Return what `ThreadPool.cpu_seconds` does."""
-    used = past.cpu
-    for slot in slots:
-        slot.look_at_cpu()
-        used += slot.cpu
-    return used if HAS_CPU_CLOCKS else None
-
-
-def cpu_times(slots: Sequence[Slot], past: Past, since: float) -> Optional[tuple[float, float]]:
-    """Return what `ThreadPool.cpu_times` does."""
-    used = done = past.cpu
-    for slot in slots:
-        began = slot.since
-        slot.look_at_cpu()
-        if slot.connection is None or began >= since:
-            slot.cpu_done = slot.cpu
-        used += slot.cpu
-        done += slot.cpu_done
-    return (used, done) if HAS_CPU_CLOCKS else None
-
-
-def stacks(slots: Sequence[Slot], now: float, longer_than: float, *, once: bool) -> list[str]:
-    """Return what `ThreadPool.stacks` does."""
-    frames = sys._current_frames()
-    found = []
-    for slot in slots:
-        connection, thread = slot.connection, slot.thread
-        if connection is None or thread is None or now - slot.since < longer_than:
-            continue
-        if once and slot.told_of == slot.since:
-            continue
-        slot.told_of = slot.since
-        frame = frames.get(thread.ident or -1)
-        where = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        found.append(f"{thread.name} serves {connection!r} for {now - slot.since:.1f} s, at\n{where}")
-    return found
+        hook()
+    except BaseException:
+        log.exception("the hook %r failed", hook)
 
 
 def gil_enabled() -> bool:

@@ -22,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 
 from rocket.pools.active import take_all, take_overdue
-from rocket.pools.slot import Counts, Past, Slot, count_up, cpu_seconds, cpu_times, gil_enabled, stacks
+from rocket.pools.slot import Counts, Crew, Slot, call_hook, gil_enabled
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -65,7 +65,7 @@ class ThreadPool:
         min_threads: int,
         max_threads: int,
         on_busy: Callable[[], None] = lambda: None,
-        on_lost: Optional[Callable[[Connection], None]] = None,
+        on_lost: Callable[[Connection], None] = lambda connection: connection.close(),
         clock: Callable[[], float] = time.monotonic,
         start_thread: Callable[[threading.Thread], None] = threading.Thread.start,
         on_thread_start: Optional[Callable[[], object]] = None,
@@ -77,7 +77,7 @@ class ThreadPool:
         self._poll = poll
         self._wakeup = wakeup
         self._on_busy = on_busy
-        self._on_lost = on_lost or _close
+        self._on_lost = on_lost
         self._clock = clock
         self._start = start_thread
         self._on_thread_start = on_thread_start
@@ -85,7 +85,7 @@ class ThreadPool:
         self._queue: deque[Connection] = deque()  # the active queue; append and popleft are atomic
         self._lock = threading.Lock()
         self._goal = min_threads  # written by the controller under the lock
-        self._slots: list[Slot] = []  # guarded by _lock; replaced, never changed, so that a reader has a copy
+        self.crew = Crew()  # replaced under _lock: what a reader has got does not change
         self._idle: list[Slot] = []  # the stack of sleepers; guarded by _lock
         self._awake = 0  # threads that do not sleep; guarded by _lock
         self._blocked = 0  # those of them whose slot is blocked; guarded by _lock
@@ -96,7 +96,6 @@ class ThreadPool:
         self.width = 1 if gil_enabled() else os.cpu_count() or 1  # workers that may run at once; the controller's
         self._led: object = None  # who polls; taken under _lock, given up by the leader with one store
         self._stopping = False
-        self._past = Past(0, 0.0, 0.0)  # of threads that are gone; guarded by _lock
         self._unserved: list[Connection] = []  # what `stop` took out of the queue; of who stops the pool
         self._numbered = 0
         self._complained_at = -COMPLAIN  # monotonic s: about a poll that failed
@@ -115,7 +114,7 @@ class ThreadPool:
     @property
     def threads(self) -> list[threading.Thread]:
         """The live worker threads."""
-        return [slot.thread for slot in self._slots if slot.thread is not None]
+        return [slot.thread for slot in self.crew.slots if slot.thread is not None]
 
     def submit(self, connection: Connection) -> None:
         """Queue *connection* for the next free worker. Any thread; never blocks."""
@@ -146,7 +145,7 @@ class ThreadPool:
         """
         late = self._clock() - overstay
         with self._lock:
-            for slot in self._slots:
+            for slot in self.crew.slots:
                 if slot.connection is not None and not slot.blocked and slot.since < late:
                     slot.blocked = True
                     self._blocked += 1
@@ -170,34 +169,15 @@ class ThreadPool:
     def counts(self) -> Counts:
         """Add up what the threads are doing. Any thread; never blocks for long."""
         with self._lock:
-            slots, past, awake = self._slots, self._past, self._awake
-        return count_up(slots, past, self._queue, self._clock(), goal=self._goal, awake=awake)
+            crew, awake = self.crew, self._awake
+        return crew.counts(self._queue, self._clock(), goal=self._goal, awake=awake)
 
     @property
     def turns(self) -> int:
         """How many turns were finished: the guard's sign of life."""
-        return sum(slot.finished for slot in self._slots)
-
-    def cpu_seconds(self) -> Optional[float]:
-        """Return the seconds of CPU that all workers have used so far; None if the host has no CPU clocks of threads.
-
-        Any thread.
-        """
-        with self._lock:
-            slots, past = self._slots, self._past
-        return cpu_seconds(slots, past)
+        return sum(slot.finished for slot in self.crew.slots)
 
     # ------------------------------------------------------------------ the controller's thread
-
-    def cpu_times(self, since: float) -> Optional[tuple[float, float]]:
-        """Return the seconds of CPU that the workers have used so far: all, and those of finished turns.
-
-        The second leaves out what turns that began before *since* (monotonic s) and still go on have used from then on.
-        None if the host has no CPU clocks of threads.
-        """
-        with self._lock:
-            slots, past = self._slots, self._past
-        return cpu_times(slots, past, since)
 
     def start(self) -> None:
         """Start min_threads threads."""
@@ -212,7 +192,7 @@ class ThreadPool:
         goal = max(self.min_threads, min(self.max_threads, goal))
         with self._lock:
             self._goal = goal
-            missing = goal - len(self._slots)
+            missing = goal - len(self.crew.slots)
         for _ in range(missing):
             if not self._start_thread():
                 break
@@ -223,7 +203,7 @@ class ThreadPool:
     def retire(self, older_than: float) -> bool:
         """End the thread that has slept longest, if for *older_than* s and more threads live than the goal needs."""
         with self._lock:
-            if not self._idle or len(self._slots) <= self._goal:
+            if not self._idle or len(self.crew.slots) <= self._goal:
                 return False
             if self._clock() - self._idle[0].idle_since < older_than:
                 return False
@@ -247,7 +227,7 @@ class ThreadPool:
             self._stopping = True
             sleepers, self._idle = self._idle, []
             self._awake += len(sleepers)
-            slots = self._slots
+            slots = self.crew.slots
         self._unserved += take_all(self._queue)
         for slot in sleepers:
             slot.sleep.release()
@@ -291,7 +271,7 @@ class ThreadPool:
 
         With *once*, leave out the turns that were told of before. The controller's, or after the end.
         """
-        return stacks(self._slots, self._clock(), longer_than, once=once)
+        return self.crew.stacks(self._clock(), longer_than, once=once)
 
     # ------------------------------------------------------------------ inside
 
@@ -318,7 +298,7 @@ class ThreadPool:
             slot.thread = threading.Thread(
                 target=self._main, args=(slot,), name=f"rocket-worker-{self._numbered}", daemon=True
             )
-            self._slots = [*self._slots, slot]
+            self.crew = self.crew.joined_by(slot)
             self._awake += 1
             if self._on_thread_start is not None:
                 slot.blocked = True  # by the hook: it may open a database connection, and the others are to go on
@@ -330,20 +310,18 @@ class ThreadPool:
                 self._remove_locked(slot)
             if not self.short:
                 self.short = True
-                log.error("cannot start a worker thread (there are %s): %s; trying on", len(self._slots), exc)
+                log.error("cannot start a worker thread (there are %s): %s; trying on", len(self.crew.slots), exc)
             return False
         self.short = False
         return True
 
     def _remove_locked(self, slot: Slot) -> None:
         """Strike *slot* off. It may be asleep, if it died just when it was about to."""
-        self._slots = [other for other in self._slots if other is not slot]
+        self.crew = self.crew.left_by(slot)
         self._idle = [other for other in self._idle if other is not slot]
         # Not counted down: an exception set from outside may have come between two of the changes.
-        self._awake = len(self._slots) - len(self._idle)
-        self._blocked = sum(other.blocked for other in self._slots)
-        past = self._past
-        self._past = Past(past.finished + slot.finished, past.wall + slot.wall, past.cpu + slot.cpu)
+        self._awake = len(self.crew.slots) - len(self._idle)
+        self._blocked = sum(other.blocked for other in self.crew.slots)
 
     def _main(self, slot: Slot) -> None:
         """What a worker's thread runs. If it dies, of an exception set from outside, nothing dies with it."""
@@ -351,13 +329,13 @@ class ThreadPool:
         self._current[ident] = slot
         slot.find_cpu_clock()
         try:
-            _call_hook(self._on_thread_start)
+            call_hook(self._on_thread_start)
             self._run(slot)
         except BaseException as exc:
             self._bury(slot, exc)
         finally:
             self._current.pop(ident, None)
-            _call_hook(self._on_thread_exit)
+            call_hook(self._on_thread_exit)
 
     def _bury(self, slot: Slot, exc: BaseException) -> None:
         """Undo what the thread of *slot*, which dies of *exc*, has taken on."""
@@ -465,17 +443,3 @@ class ThreadPool:
             if not self._queue:
                 slot.sleep.acquire(timeout=POLL_PAUSE)  # nobody releases it: this worker is awake
         return []
-
-
-def _close(connection: Connection) -> None:
-    connection.close()
-
-
-def _call_hook(hook: Optional[Callable[[], object]]) -> None:
-    """Call a hook of the application's; what it raises, SystemExit too, must not cost a thread, and then the next."""
-    if hook is None:
-        return
-    try:
-        hook()
-    except BaseException:
-        log.exception("the hook %r failed", hook)

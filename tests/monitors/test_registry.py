@@ -1,12 +1,13 @@
 """The monitors by name, and what is said about those that are not to be had."""
 
+import errno
 import select
 import sys
 
 import pytest
 
 from rocket.errors import MonitorUnavailable
-from rocket.monitors import MONITORS, Monitor, available, choose, load
+from rocket.monitors import MONITORS, Monitor, available, choose, load, opened
 from rocket.monitors.base import LazyMonitor, reason_not_to_open
 from rocket.monitors.epoll import EpollMonitor
 from rocket.monitors.poll import PollMonitor
@@ -98,6 +99,19 @@ def test_a_factory_is_taken_as_it_is_and_not_called():
         raise AssertionError("opened too early")
 
     assert load(factory) is factory
+
+
+def test_a_monitor_that_does_not_open_is_told_with_the_cause():
+    def factory():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(MonitorUnavailable, match="'mine:factory' cannot be opened: Too many open files"):
+        opened(factory, "mine:factory")
+
+
+def test_a_factory_that_makes_no_monitor_is_told():
+    with pytest.raises(MonitorUnavailable, match=r"'mine:factory' made {}, which is no rocket.monitors.Monitor"):
+        opened(dict, "mine:factory")
 
 
 def test_a_path_names_a_module_and_a_class():

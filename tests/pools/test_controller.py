@@ -24,6 +24,7 @@ class FakePool:
             "finished": 0, "wall": 0.0, "turn_wall": 0.0, "last_turn": 0.0, **figures,
         }  # fmt: skip
         self.cpu = (0.0, 0.0)
+        self.crew = self  # which is asked for `cpu_times`
         self.quiet = True
         self.turns = 0
         self.asleep_since = 0.0

@@ -478,13 +478,13 @@ def test_cpu_time_of_the_workers_is_known_also_of_those_that_are_gone():
         p.source.bring(item)
         wait(item)
         p.settle()
-        before = p.pool.cpu_times(0.0)
+        before = p.pool.crew.cpu_times(0.0)
         assert before is not None
         assert 0.02 <= before[1] <= before[0]
         p.pool.resize(1)
         assert p.pool.retire(0.0)
         until(lambda: len(p.pool.threads) == 1)
-        assert p.pool.cpu_times(0.0)[0] >= before[0]
+        assert p.pool.crew.cpu_times(0.0)[0] >= before[0]
 
 
 def test_cpu_time_of_a_turn_counts_as_finished_once_it_is():
@@ -494,13 +494,13 @@ def test_cpu_time_of_a_turn_counts_as_finished_once_it_is():
         p.source.bring(item)
         assert stuck.begun.wait(PATIENCE)
         since = p.pool.counts().last_turn
-        p.pool.cpu_times(since)  # it has just begun
-        done = p.pool.cpu_times(since + 1e-6)[1]
-        assert p.pool.cpu_times(since + 1e-6)[1] == done
+        p.pool.crew.cpu_times(since)  # it has just begun
+        done = p.pool.crew.cpu_times(since + 1e-6)[1]
+        assert p.pool.crew.cpu_times(since + 1e-6)[1] == done
         stuck.release.set()
         wait(item)
         p.settle()
-        assert p.pool.cpu_times(since + 1e-6)[1] > done
+        assert p.pool.crew.cpu_times(since + 1e-6)[1] > done
 
 
 def test_counts_tell_when_something_moved():
