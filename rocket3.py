@@ -3,15 +3,14 @@
 A module, and not a package as rocket3's own: where both are installed nothing of it is overwritten, and its own counts.
 """
 
+from rocket import CLASSIC_NAMES
 from rocket.classic import *  # noqa: F403
 from rocket.classic import SERVER_SOFTWARE, Rocket
 from rocket.futures import FuturesMiddleware, WSGIExecutor, WSGIFuture
 from rocket.version import __version__
 
 __all__ = [
-    "SERVER_SOFTWARE",
     "FuturesMiddleware",
-    "Rocket",
     "Rocket3",
     "WSGIExecutor",
     "WSGIFuture",
@@ -19,6 +18,7 @@ __all__ = [
     "demo",
     "demo_app",
 ]
+__all__ += list(CLASSIC_NAMES)
 
 Rocket3 = Rocket  # as the newer versions call it
 

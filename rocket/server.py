@@ -18,6 +18,7 @@ from rocket.config import Config
 from rocket.errors import BindError, ConfigError
 from rocket.parts import Parts
 from rocket.signals import STOPPING, Signals
+from rocket.stderr import quiet_handshakes
 from rocket.systemd import Supervised
 from rocket.workers import Worker, WSGIWorker
 
@@ -100,7 +101,7 @@ class Server:
         has asked for it is told that we are ready, well, and stopping (sd_notify(3)).
         """
         supervised = Supervised(os.environ, ailment=self._ailment)
-        with Signals(STOPPING if handle_signals else ()) as signals:
+        with quiet_handshakes(), Signals(STOPPING if handle_signals else ()) as signals:
             self._signals = signals
             self._waiter = threading.current_thread()
             try:

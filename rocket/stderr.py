@@ -147,6 +147,29 @@ def patient_stderr() -> Iterator[None]:
         patient.stop()
 
 
+@contextmanager
+def quiet_handshakes() -> Iterator[None]:
+    """Print nothing of TLS clients that ask for a name that is not ASCII. Their handshakes fail: logged at DEBUG.
+
+    Python decodes the name before anybody else sees it, and reports what it cannot decode to `sys.unraisablehook`
+    (_servername_callback in CPython's Modules/_ssl.c). That prints a traceback, and any client could fill a log so.
+    """
+    before = sys.unraisablehook
+
+    def report(unraisable: sys.UnraisableHookArgs) -> None:
+        trace = unraisable.exc_traceback
+        function = trace.tb_frame.f_code.co_name if trace is not None else ""
+        if unraisable.exc_type is not UnicodeDecodeError or function != "do_handshake":
+            before(unraisable)
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is report:
+            sys.unraisablehook = before
+
+
 def _descriptor(stream: TextIO) -> Optional[int]:
     """Return what *stream* prints to; None if it is no file, as in tests."""
     try:

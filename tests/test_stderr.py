@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
-from rocket.stderr import KEPT, Patient, patient_stderr
+from rocket.stderr import KEPT, Patient, patient_stderr, quiet_handshakes
 
 
 class Blocked(io.StringIO):
@@ -144,3 +145,34 @@ def test_closed_standard_descriptors_are_opened(tmp_path, closed):
     given = [sys.executable, "-c", code]
     subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *given], check=True, stdin=subprocess.DEVNULL, timeout=20)
     assert (tmp_path / "fds").read_text() == "[True, True, True]"
+
+
+def unraisable(exc, function):
+    """Return what `sys.unraisablehook` gets when *exc* was raised while *function* called it."""
+    try:
+        function(exc)
+    except type(exc) as raised:
+        return types.SimpleNamespace(exc_type=type(raised), exc_traceback=raised.__traceback__.tb_next)
+
+
+def test_only_names_that_tls_cannot_decode_are_not_reported(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    def do_handshake(exc):
+        raise exc
+
+    def other(exc):
+        raise exc
+
+    name = UnicodeDecodeError("ascii", b"\xff", 0, 1, "ordinal not in range(128)")
+    with quiet_handshakes():
+        sys.unraisablehook(unraisable(name, do_handshake))
+        assert told == []
+        others = [unraisable(name, other), unraisable(KeyError("x"), do_handshake)]
+        for each in others:
+            sys.unraisablehook(each)
+        sys.unraisablehook(types.SimpleNamespace(exc_type=UnicodeDecodeError, exc_traceback=None))
+        assert told[:2] == others
+        assert len(told) == 3
+    assert sys.unraisablehook == told.append

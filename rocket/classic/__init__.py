@@ -136,7 +136,7 @@ class Rocket:
         given: dict[str, Any] = {
             "min_threads": low,
             "max_threads": high,
-            "keep_alive": timeout or LONGEST_SECONDS,
+            "keep_alive": _read_timeout(timeout),
             **({"backlog": queue_size} if queue_size else {}),
         }
         app, by_method = _read_method(method, self.app_info, single=high == 1)
@@ -339,10 +339,20 @@ def _read_threads(low: Optional[int], high: Optional[int]) -> tuple[int, int]:
     """Return min_threads and max_threads. Of two that contradict each other the larger wins, as in Rocket 1."""
     most = DEFAULTS["MAX_THREADS"] if high is None else high
     least = DEFAULTS["MIN_THREADS"] if low is None else low
+    for name, number in (("min_threads", least), ("max_threads", most)):
+        if not isinstance(number, int):
+            raise ConfigError(f"{name} must be a whole number, not {number!r}")
     most = most or max(UNLIMITED, least)
     if low is None:
         least = min(least, most)
     return max(1, least), max(1, least, most)
+
+
+def _read_timeout(timeout: Any) -> Any:
+    """Return keep_alive: 0 and None are never, and so is what is longer than it can be."""
+    if isinstance(timeout, (int, float)) and timeout > LONGEST_SECONDS:
+        return LONGEST_SECONDS
+    return timeout or LONGEST_SECONDS
 
 
 def _read_method(method: str, app_info: Mapping[str, Any], *, single: bool) -> tuple[Any, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import ssl
 import threading
 import time
@@ -33,6 +34,7 @@ VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.
 # What OpenSSL says of a key and a certificate that are no pair; the last of a key of another algorithm.
 MISMATCHES = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 CERTIFICATE_ENDINGS = (".pem", ".crt")
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+").fullmatch  # in a folder of authorities nothing else is looked at
 Signature = tuple[tuple[int, ...], ...]  # what tells that files have changed
 
 
@@ -264,8 +266,10 @@ class Contexts:
         except OSError as exc:
             raise ConfigError(f"{key_option} ({key}): {exc.strerror}") from exc
         if not has_key:
-            where = "; give keyfile" if pair.keyfile is None else ""
-            raise ConfigError(f"{key_option} ({key}) has no private key in PEM{where}")
+            where = (
+                "; give keyfile" if key_option == "certfile" else f", and there is no {key.with_suffix('.key').name}"
+            )
+            raise ConfigError(f"{key_option} ({key}) has no private key in PEM{where if pair.keyfile is None else ''}")
         asked = False
 
         def password() -> str:  # not asked for on the terminal, as OpenSSL does by itself
@@ -300,7 +304,11 @@ class Contexts:
             )
         try:
             if path.is_dir():
-                os.listdir(path)  # raises what is wrong with it
+                if not any(map(_HASHED, os.listdir(path))):
+                    raise ConfigError(
+                        f"ca_certs ({path}) has no certificate that OpenSSL would find, as 9d66eef0.0: "
+                        "`openssl rehash` makes these names"
+                    )
                 context.load_verify_locations(capath=path)
             else:
                 context.load_verify_locations(cafile=path)

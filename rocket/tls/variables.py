@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Optional
 
 from rocket.tls.x509 import Certificate, read_der, show_name, show_time
+
+log = logging.getLogger("rocket.tls")
 
 # mod_ssl's names of the attributes of a distinguished name, where they are not the usual ones.
 ATTRIBUTES = {"title": "T", "initials": "I", "GN": "G", "SN": "S", "description": "D", "emailAddress": "Email"}
@@ -47,12 +50,16 @@ def ssl_variables(tls: ssl.SSLObject, server_name: Optional[str]) -> dict[str, s
         found.update(_describe("SSL_SERVER", tls.context.certificate))
     der = tls.getpeercert(binary_form=True)
     if der:  # only one that was verified: OpenSSL ends the handshake over any other
-        certificate = read_der(der)
-        found.update(_describe("SSL_CLIENT", certificate))
         found["SSL_CLIENT_VERIFY"] = "SUCCESS"
-        found["SSL_CLIENT_CERT"] = certificate.pem
-        left = certificate.not_after - datetime.now(timezone.utc)
-        found["SSL_CLIENT_V_REMAIN"] = str(max(0, left.days))
+        found["SSL_CLIENT_CERT"] = ssl.DER_cert_to_PEM_cert(der)
+        try:
+            certificate = read_der(der)
+        except ValueError as exc:  # OpenSSL reads more than we do
+            log.warning("what a client's certificate says is not in its SSL_CLIENT_*: %s", exc)
+        else:
+            found.update(_describe("SSL_CLIENT", certificate))
+            left = certificate.not_after - datetime.now(timezone.utc)
+            found["SSL_CLIENT_V_REMAIN"] = str(max(0, left.days))
     return found
 
 

@@ -211,10 +211,11 @@ def _alternative_names(fields: list[tuple[int, bytes, bytes]]) -> tuple[tuple[st
         if _read_oid(parts[0]) != SUBJECT_ALT_NAME:
             continue
         for tag, value, _ in _elements(_parts(parts[-1])[0]):
+            # Authorities sign what they are given: names that are not as they should be are no reason to refuse it all.
             if tag == DNS:
-                dns.append(value.decode("ascii").lower())
-            elif tag == ADDRESS:
+                dns.append(value.decode("utf-8", "replace").lower())
+            elif tag == ADDRESS and len(value) in {4, 16}:
                 addresses.append(str(ipaddress.ip_address(value)))
             elif tag == MAIL:
-                mails.append(value.decode("ascii"))
+                mails.append(value.decode("utf-8", "replace"))
     return tuple(dns), tuple(addresses), tuple(mails)

@@ -61,6 +61,16 @@ def test_rocket3_has_the_name_of_its_class_both_ways():
     assert rocket3.Rocket3 is rocket3.Rocket is Rocket
 
 
+def test_a_star_import_has_what_that_of_rocket3_has():
+    names = {}
+    exec("from rocket3 import *", names)
+    # __all__ of rocket3 20260526
+    theirs = """__version__ SERVER_SOFTWARE HTTP_SERVER_SOFTWARE BUF_SIZE IGNORE_ERRORS_ON_CLOSE DEFAULTS Rocket3
+        SERVER_NAME NullHandler"""
+    for name in theirs.split():
+        assert names[name] is getattr(rocket3, name)
+
+
 def test_what_never_was_is_not_there():
     with pytest.raises(AttributeError, match="Saturn"):
         rocket.Saturn  # noqa: B018
@@ -134,6 +144,16 @@ def test_threads_that_are_not_told_come_from_defaults(make, monkeypatch):
     monkeypatch.setitem(rocket.DEFAULTS, "MAX_THREADS", 5)
     server = make()
     assert (option(server, "min_threads"), option(server, "max_threads")) == (3, 5)
+
+
+@pytest.mark.parametrize("name", ["min_threads", "max_threads"])
+def test_threads_that_are_no_number_are_named(make, name):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number, not 'many'"):
+        make(**{name: "many"})
+
+
+def test_a_timeout_that_is_longer_than_can_be_is_the_longest(make):
+    assert option(make(timeout=1e9), "keep_alive") == option(make(timeout=0), "keep_alive")
 
 
 def test_timeout_is_that_of_idle_connections(make):

@@ -114,6 +114,25 @@ def test_junk_is_dropped_and_leaves_nothing_behind(tls, junk):
     server.recovers(before)
 
 
+def hello_for(name):
+    """Return a whole ClientHello that asks for *name*, any bytes."""
+    outgoing, placeholder = ssl.MemoryBIO(), "x" * len(name)
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=placeholder).do_handshake()
+    hello = outgoing.read()
+    assert hello.count(placeholder.encode()) == 1
+    return hello.replace(placeholder.encode(), name)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe\xfd\xfc.example", "b\u00fccher.example".encode()])
+def test_a_name_that_is_not_ascii_gets_an_alert_and_no_traceback(tls, name):
+    server = tls("--threads", "2")
+    for _ in range(5):
+        with tell(server.address, hello_for(name)) as client:
+            assert read_all(client)[:1] == b"\x15"  # an alert (RFC 8446, 5.1)
+    assert ask(server.address, context=server.context).status == 200
+
+
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_clients_that_vanish_before_in_and_after_the_handshake_leave_nothing_behind(tls, count):
     server = tls("--threads", "4")

@@ -106,6 +106,16 @@ def test_files_that_are_not_what_they_should_be_are_named(files):
     assert f"ca_certs ({empty})" in problem(certfile=crt, keyfile=key, ca_certs=empty, cert_reqs="optional")
 
 
+def test_a_folder_of_authorities_must_have_the_names_that_openssl_looks_for(files):
+    path, folder = files.pem("localhost"), str(files.folder / "authorities")
+    files.authorities(path="authorities/ca.pem")
+    assert problem(certfile=path, ca_certs=folder, cert_reqs="required").startswith(
+        f"ca_certs ({folder}) has no certificate that OpenSSL would find"
+    )
+    files.authorities(path="authorities/0123abcd.0")
+    Contexts(Settings(certfile=path, ca_certs=folder, cert_reqs="required"))
+
+
 def test_a_key_of_another_certificate_is_named_with_it(files):
     crt, _ = files.pair("localhost")
     _, key = files.pair("localhost", path="other")
@@ -128,6 +138,11 @@ def test_an_empty_folder_and_a_broken_file_in_one_are_named(files):
     assert "has no certificate: no file named *.pem or *.crt" in problem(certdir=str(files.folder / "certs"))
     path = files.write("certs/x.pem", b"junk")
     assert problem(certdir=str(files.folder / "certs")) == f"certdir ({path}) has no certificate in PEM"
+    alone = files.write("certs/x.pem", files.issue("x").cert_chain_pems[0].bytes())
+    assert (
+        problem(certdir=str(files.folder / "certs"))
+        == f"certdir ({alone}) has no private key in PEM, and there is no x.key"
+    )
 
 
 @pytest.mark.parametrize(

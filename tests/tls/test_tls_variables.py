@@ -12,8 +12,11 @@ from rocket.tls.variables import ssl_variables
 from rocket.tls.x509 import read_der, read_pem, show_name, show_time
 
 
-def make_certificate(attributes, names=(), digits="utf8"):
-    """Return the DER of a certificate with those subject attributes and alternative names."""
+def make_certificate(attributes, names=(), raw_names=b""):
+    """Return the DER of a certificate with those subject attributes and alternative names.
+
+    *raw_names* are the DER of such names, for those that the package cryptography refuses to write.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,6 +34,10 @@ def make_certificate(attributes, names=(), digits="utf8"):
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(list(names)), critical=False)
+    if raw_names:
+        number = x509.ObjectIdentifier("2.5.29.17")
+        value = b"\x30" + bytes([len(raw_names)]) + raw_names
+        builder = builder.add_extension(x509.UnrecognizedExtension(number, value), critical=False)
     return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
 
 
@@ -61,6 +68,14 @@ def test_names_are_written_as_rfc_2253_wants(authority):
     assert show_time(certificate.not_before) == "Feb  3 04:05:06 1999 GMT"
     assert (certificate.key_algorithm, certificate.signature_algorithm) == ("id-ecPublicKey", "ecdsa-with-SHA384")
     assert certificate.hosts == (" #x\n",)
+
+
+def test_odd_alternative_names_do_not_hide_the_others():
+    odd = b"\x87\x05\1\2\3\4\5" + b"\x81\x05\xc3\xbc@x\xff" + b"\x82\x03\xc3\xbcx" + b"\x87\x04\x0a\0\0\1"
+    certificate = read_der(make_certificate([("2.5.4.3", "x")], raw_names=odd + b"\x82\x09localhost"))
+    assert certificate.addresses == ("10.0.0.1",)
+    assert certificate.mails == ("\xfc@x\ufffd",)
+    assert certificate.dns == ("\xfcx", "localhost")
 
 
 def test_a_damaged_certificate_is_a_value_error():
@@ -113,6 +128,27 @@ def test_a_client_certificate_is_told_of_also_when_a_session_is_resumed(make_pai
     other.shake(again)
     assert again.variables()["SSL_SESSION_RESUMED"] == "Resumed"
     assert again.variables()["SSL_CLIENT_S_DN"] == found["SSL_CLIENT_S_DN"]
+
+
+class Verified:
+    """What `ssl_variables` asks of a TLS connection whose client has shown *der*."""
+
+    session, session_reused, context = None, False, None
+
+    def __init__(self, der):
+        self.getpeercert = lambda binary_form: der
+        self.cipher = self.version = self.compression = lambda: None
+
+
+def test_a_client_certificate_that_only_openssl_can_read_is_told_of(caplog):
+    der = make_certificate([("2.5.4.3", "x")])
+    assert ssl_variables(Verified(der), None)["SSL_CLIENT_S_DN_CN"] == "x"
+    damaged = der[:-1]
+    found = ssl_variables(Verified(damaged), None)
+    assert found["SSL_CLIENT_VERIFY"] == "SUCCESS"
+    assert ssl.PEM_cert_to_DER_cert(found["SSL_CLIENT_CERT"]) == damaged
+    assert "SSL_CLIENT_S_DN" not in found
+    assert "damaged" in caplog.text
 
 
 def test_an_optional_certificate_may_be_missing_but_not_be_a_stranger_s(make_pair, authority, files):
