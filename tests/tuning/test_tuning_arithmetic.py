@@ -66,6 +66,13 @@ def test_the_limit_is_named(model, kind):
     assert limit.evidence
 
 
+def test_a_lock_is_not_told_where_the_host_is_full():
+    sweep = [replace(sample, worker_cpu=0.25, idle_cpu=0.0) for sample in Model(**POOLED).sweep()]
+    assert diagnose(sweep, Model().where).kind == CPU
+    hardly = [replace(sample, worker_cpu=0.02) for sample in sweep]
+    assert diagnose(hardly, Model().where).kind == OWN
+
+
 def test_the_evidence_has_the_figures():
     own = diagnose(Model(**POOLED, noise=(1.0,)).sweep(), Model().where)
     assert "throughput stops at 200 requests/s" in own.evidence[0]
@@ -147,6 +154,13 @@ def test_rounds_that_overlap_tell_nothing_and_ask_for_more():
     assert decide(tried, A).choice == A
     assert undecided(tried, A)
     assert not undecided({A: rounds(100, 100, 100), B: rounds(101, 101, 101)}, A)
+
+
+def test_a_gain_that_rounds_scatter_as_far_as_is_none():
+    tried = {A: rounds(100, 80, 90), B: rounds(110, 125, 101)}
+    assert decide(tried, A).choice == A
+    assert undecided(tried, A)
+    assert decide({A: rounds(100, 99, 95), B: rounds(121, 125, 130)}, A).choice == B
 
 
 def test_one_bad_round_of_five_does_not_hide_what_is_faster():
