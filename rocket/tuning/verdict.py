@@ -88,7 +88,9 @@ def decide(rounds: Rounds, now: Setting) -> Verdict:
         return Verdict(choice, True, _gain(tried, choice, now), noise)
     prompt = [setting for setting, samples in tried.items() if setting != now and prompter(samples, ours)]
     if prompt:
-        choice = min(prompt, key=lambda setting: p99(tried[setting]))
+        best = min(prompt, key=lambda setting: p99(tried[setting]))
+        alike = [setting for setting in prompt if not _better(tried[best], tried[setting])]
+        choice = min(alike, key=_plainness)
         return Verdict(choice, True, f"a p99 of {ms(p99(tried[choice]))}, not {ms(p99(ours))} as with {now}", noise)
     return Verdict(now, False, _no_gain(tried, now), noise)
 

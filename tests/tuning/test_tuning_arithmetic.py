@@ -184,6 +184,15 @@ def test_the_same_throughput_with_a_much_lower_p99_is_better():
     assert "a p99 of 200 ms, not 900 ms" in verdict.reason
 
 
+def test_of_those_with_a_p99_alike_the_adaptive_is_taken():
+    tried = {
+        A: rounds(100, 101, 99, p99=[0.9, 1.0, 0.8]),
+        C: rounds(100, 99, 101, setting=C, p99=[0.2, 0.2, 0.2]),
+        B: rounds(100, 99, 101, setting=B, p99=[0.2, 0.21, 0.22]),
+    }
+    assert decide(tried, A).choice == B
+
+
 def test_fewer_than_three_rounds_tell_nothing():
     verdict = decide({A: rounds(100, 101), B: rounds(150, 149)}, A)
     assert (verdict.choice, verdict.certain) == (A, False)
