@@ -8,6 +8,8 @@ What a command needs is imported when it runs, so that `rocket --help` is quick.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import click
@@ -29,6 +31,10 @@ class CannotBind(click.ClickException):
     exit_code = 1
 
 
+class CannotWrite(click.ClickException):
+    exit_code = 1
+
+
 class WrongOption(click.ClickException):
     exit_code = 2
 
@@ -43,6 +49,11 @@ class Rocket(click.Group):
             raise WrongOption(str(exc)) from exc
         except BindError as exc:
             raise CannotBind(exc.strerror or str(exc)) from exc
+        except OSError as exc:
+            if exc.errno != errno.ENOSPC or exc.filename is not None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left of it is tried again at our end
+            raise CannotWrite(f"cannot write standard output: {exc.strerror}") from exc
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         from rocket.stderr import open_standard_descriptors

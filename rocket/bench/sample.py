@@ -35,7 +35,7 @@ def take_once(spec: LoadSpec, pid: int, by_wrk: bool = False) -> Sample:
     if by_wrk:
         found = wrk.run_wrk(spec, cost.begin, cost.end)
         seconds = found.requests / found.rate if found.rate else spec.seconds
-        cpu = cost.seconds / found.requests if found.requests else float("nan")
+        cpu = _per_request(cost, found.requests)
         none = float("nan")
         return Sample(found.rate, found.p50, found.p99, cpu, found.errors, none, none, seconds=seconds)
     result = run_load(spec, on_begin=cost.begin, on_end=cost.end)
@@ -43,7 +43,7 @@ def take_once(spec: LoadSpec, pid: int, by_wrk: bool = False) -> Sample:
         rate=result.rate,
         p50=result.quantile(0.5),
         p99=result.quantile(0.99),
-        cpu=cost.seconds / result.requests if result.requests else float("nan"),
+        cpu=_per_request(cost, result.requests),
         errors=result.errors,
         generator_cpu=result.generator_cpu,
         other_cpu=max(0.0, cost.host / result.seconds - cost.seconds / result.seconds - result.generator_cpu),
@@ -51,6 +51,11 @@ def take_once(spec: LoadSpec, pid: int, by_wrk: bool = False) -> Sample:
         seconds=result.seconds,
         tls=result.tls,
     )
+
+
+def _per_request(cost: Cost, requests: int) -> float:
+    """Return the server's CPU time for each of *requests*; nan where the system's clock has not seen any (10 ms)."""
+    return cost.seconds / requests if requests and cost.seconds else float("nan")
 
 
 def take(

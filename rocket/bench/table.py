@@ -23,7 +23,7 @@ class Table:
     """A table of texts. The first *left* columns are words, the others numbers.
 
     A row with fewer cells than the head ends with a remark, which goes on over the columns that it has not. *spare*
-    are names of columns that a narrow terminal can do without.
+    are names of columns that a narrow terminal can do without, first what is missed least.
     """
 
     title: str
@@ -33,13 +33,18 @@ class Table:
     spare: Sequence[str] = ()
 
     def plain(self, width: Optional[int] = None) -> str:
-        """Return it with columns that are padded with spaces; if it is wider than *width*, without the spare ones."""
-        text = self._plain(range(len(self.head)))
-        if width is None or max(map(len, text.splitlines())) <= width:
+        """Return it with columns that are padded with spaces; if it is wider than *width*, without some spare ones."""
+        gone: list[str] = []
+        while True:
+            text = self._plain([i for i, name in enumerate(self.head) if name not in gone])
+            left = [name for name in self.spare if name not in gone]
+            if width is None or not left or max(map(len, text.splitlines())) <= width:
+                break
+            gone.append(left[0])
+        if width is None or not gone:
             return text
-        kept = [i for i, name in enumerate(self.head) if name not in self.spare]
-        without = ", ".join(name for name in self.head if name in self.spare)
-        return self._plain(kept) + (f"\n({without}: in a wider terminal, or a file)" if without else "")
+        names = ", ".join(name for name in self.head if name in gone)
+        return text + "\n" + textwrap.fill(f"({names}: in a wider terminal, or a file)", width)
 
     def _plain(self, kept: Sequence[int]) -> str:
         whole = [row for row in [self.head, *self.rows] if len(row) == len(self.head)]
@@ -150,14 +155,14 @@ def _monitors(report: Report) -> list[Table]:
             if len(cells) > 1:
                 rates = {name: values(cell, "rate") for name, cell in cells.items()}
                 speeds = {name: [1 / value for value in values(cell, "cpu") if value] for name, cell in cells.items()}
-                orders.append([f"{idle:,}", f"{active}", "requests/s", order(rates)])
+                orders.append([f"{idle:,}", f"{active}", "rate", order(rates)])
                 orders.append([f"{idle:,}", f"{active}", "CPU", order(speeds)])
     head = ["idle", "active", "monitor", "requests/s", RANGE, f"of {base}", "p50 ms", "p99 ms", "CPU us", "calls"]
     return [
-        Table("Monitors under load", head, rows, left=3, spare=[RANGE]),
+        Table("Monitors under load", head, rows, left=3, spare=[RANGE, "calls", "p50 ms", "p99 ms"]),
         _costs(report),
         _servers(report),
-        Table("Order, best first", ["idle", "active", "by", "order"], orders, left=4),
+        Table("Order, best first: rate, and CPU per request", ["idle", "active", "by", "order"], orders, left=4),
     ]
 
 
@@ -173,8 +178,8 @@ def _costs(report: Report) -> Table:
             none, most = found[0, active][name], found[max(idle), active][name]
             rates = [_grouped(summary(values(cell, "rate")).median) for cell in (none, most)]
             rows.append([name, f"{active}", f"{max(idle):,}", *rates, _share(most, none)])
-    head = ["monitor", "active", "idle", "requests/s without", "requests/s with", "of that"]
-    return Table("What idle connections cost", head, rows, left=1)
+    head = ["monitor", "active", "idle", "without", "with", "of that"]
+    return Table("What idle connections cost: requests/s without and with them", head, rows, left=1)
 
 
 def _left_out(report: Report, name: str, idle: int, active: int) -> str:
@@ -258,7 +263,7 @@ def _peers(report: Report) -> list[Table]:
             rows.append([shown, *_figures(cell, cells.get(base)), _scaled(cell, "memory", 1e-6, 1)])
         rows += [[server, why] for server, why in failed(report, name).items()]
         if rows:
-            made.append(Table(f"{name}: {title}", head, rows, spare=[RANGE]))
+            made.append(Table(f"{name}: {title}", head, rows, spare=[RANGE, "MB", "p50 ms", "CPU us"]))
     return made
 
 

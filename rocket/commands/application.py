@@ -58,6 +58,11 @@ def load_application(spec: str) -> WSGIApplication:
     return app
 
 
+def check_name(spec: str) -> None:
+    """Raise click.UsageError if *spec* cannot name an application, whatever there is."""
+    _parse_expression(spec, spec.partition(":")[2])
+
+
 def _parse_expression(spec: str, expression: str) -> tuple[list[str], Optional[ast.Call]]:
     """Return the names in *expression*, and the call that it ends in."""
     problem = f"{spec!r} is not MODULE, MODULE:NAME or MODULE:NAME(literal arguments)"

@@ -10,6 +10,7 @@ import importlib.util
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -215,9 +216,11 @@ def _carry_out(comparison: Any, rounds: int, budget: Optional[float], output: Op
     with _nothing_yet(), _watcher() as watcher:
         report = comparison.run(watcher, budget=budget)
     if report["cells"]:
-        _print(report)
-        if output is not None:
-            _write(report, output, name)
+        try:
+            _print(report)
+        finally:  # also if nobody reads it to the end: `| head`
+            if output is not None:
+                _write(report, output, name)
     else:
         for line in report["problems"]:
             click.echo(f"warning: {line}", err=True)
@@ -263,7 +266,9 @@ def _print(report: Report) -> None:
     from rocket.bench.table import show
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    click.echo(f"\n{describe(report['machine'])}\n{report['command']}\n")
+    words = describe(report["machine"])
+    click.echo("\n" + (words if width is None else textwrap.fill(words, width, break_on_hyphens=False)))
+    click.echo(f"{report['command']}\n")  # in a line of its own, to be copied
     click.echo(show(report, width=width))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
-from rocket.commands.application import NoApplication, from_folder, load_application
+from rocket.commands.application import NoApplication, check_name, from_folder, load_application
 from rocket.commands.flags import Configured, configured, load_config
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def tune(
     from rocket.tuning.requests import parse
     from rocket.tuning.trial import Target
 
+    check_name(app)
     requests = parse(urls, method, data, headers)
     _check_budget(budget, connections)
     config = load_config(threads, file, chdir, flags)
@@ -98,9 +99,11 @@ def tune(
         _make_folder(output)
     with Target([app, "--app-dir", str(app_dir.resolve())]) as target:
         outcome = _session(target, app, requests, config, clients=connections, idle=idle, budget=budget, quiet=quiet)
-        _print(outcome, config, target)
-        if output is not None:
-            _save(output, outcome, config, target, app=app, requests=requests)
+        try:
+            _print(outcome, config, target)
+        finally:  # also if nobody reads it to the end: `| head`
+            if output is not None:
+                _save(output, outcome, config, target, app=app, requests=requests)
     ctx.exit(0 if outcome.complete else 1)
 
 
@@ -110,8 +113,9 @@ def tune(
 @click.argument("orders", type=int)
 @click.argument("answers", type=int)
 def tune_target(app: str, app_dir: Path, orders: int, answers: int) -> None:
-    from rocket.tuning.target import obey, open_pipes
+    from rocket.tuning.target import end_with, obey, open_pipes
 
+    end_with(orders)
     orders_file, answers_file = open_pipes(orders, answers)
     sys.path.insert(0, str(app_dir.resolve()))
     obey(load_application(app), orders_file, answers_file)
@@ -190,20 +194,29 @@ def _session(
 
 def _probe(port: int, requests: Requests, target: Target) -> list[str]:
     """Ask for each URL once. Return warnings; raise ClickException where measuring has no sense."""
-    from rocket.tuning.trial import probe
-
     notes = []
-    for path, status, body in probe(port, requests):
+    for path, status, body in _ask(port, requests, target):
         if status >= 400:
             if status == 400 or status >= 500:
                 click.echo(target.output()[-4000:], err=True, nl=False)  # why
-            text = " ".join(body.split())[:120]
+            text = " ".join(body.split())[:120].rstrip(".")
             raise click.ClickException(
                 f"{requests.method} {path} answers {status}: {text}. {_advice(status, port, requests)}"
             )
         if status >= 300:
             notes.append(f"{path} answers {status}, a redirection: that is what was measured, not where it leads")
     return notes
+
+
+def _ask(port: int, requests: Requests, target: Target) -> list[tuple[str, int, str]]:
+    """Return what `probe` does. Raises TargetFailed, which says so if there is no answer because the process ended."""
+    from rocket.tuning.trial import TargetFailed, probe
+
+    try:
+        return probe(port, requests)
+    except TargetFailed:
+        target.check()
+        raise
 
 
 def _advice(status: int, port: int, requests: Requests) -> str:
@@ -251,7 +264,7 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
 
     click.echo("")
     click.secho(title, bold=True)  # where that is not possible, click leaves it out
-    click.echo(plain(head, rows))
+    click.echo(plain(head, rows, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
 def _save(folder: Path, outcome: Outcome, config: Config, target: Target, *, app: str, requests: Requests) -> None:
@@ -262,7 +275,9 @@ def _save(folder: Path, outcome: Outcome, config: Config, target: Target, *, app
 
     try:
         figures = report.as_dict(outcome, config, app=app, paths=requests.paths)
-        (folder / "tune.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        half = folder / ".tune.json.part"
+        half.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        half.replace(folder / "tune.json")  # whole, or not at all
         save_output(target, folder)
         if outcome.sweep:
             from rocket.tuning.picture import draw
@@ -273,4 +288,6 @@ def _save(folder: Path, outcome: Outcome, config: Config, target: Target, *, app
         return
     except OSError as exc:
         raise click.ClickException(f"cannot write to {folder}: {exc.strerror}") from exc
+    except KeyboardInterrupt:
+        raise click.ClickException(f"interrupted while {folder} was written") from None
     click.echo(f"\nFigures and picture in {folder}", err=True)

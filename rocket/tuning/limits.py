@@ -17,6 +17,7 @@ FULL = 0.85  # of the CPU that the workers can use. On a shared host nobody gets
 GENERATOR_FULL = 0.95  # of a core
 NATIVE = 1.15  # cores under a GIL: code that lets it go computes, too
 SQUEEZED = 0.4  # of that CPU: from here on neighbours may be what keeps it from the rest
+HARDLY = 0.1  # of that CPU: who uses less is not kept waiting by neighbours, however many
 CPU_LEFT = 0.1  # of the host: less is none
 MEMORY_LEFT = 0.1  # of the memory
 IN_SERVICE = 0.7  # of the clients: so many have their request served, not waiting for another one's
@@ -85,13 +86,14 @@ def diagnose(sweep: Sequence[Sample], where: Surroundings) -> Limit:
     short = _memory_is_short(sweep)
     if short:
         return found(MEMORY, short)
-    if share >= SQUEEZED and top.idle_cpu is not None and top.idle_cpu < CPU_LEFT * where.cpus:
-        return found(
-            CPU,
-            f"{used} of {could}, and only {top.idle_cpu:.2f} of the host's {where.cpus:g} are idle: others take the "
-            f"rest, the load generator {top.generator_cpu:.2f} of it",
-            each,
-        )
+    full = top.idle_cpu is not None and top.idle_cpu < CPU_LEFT * where.cpus
+    squeezed = (
+        f"{used} of {could}, and only {top.idle_cpu or 0.0:.2f} of the host's {where.cpus:g} are idle: others take the "
+        f"rest, the load generator {top.generator_cpu:.2f} of it",
+        each,
+    )
+    if full and share >= SQUEEZED:
+        return found(CPU, *squeezed)
     most = max(sample.connections for sample in sweep)
     if count >= IN_SERVICE * most:
         return found(
@@ -101,6 +103,8 @@ def diagnose(sweep: Sequence[Sample], where: Surroundings) -> Limit:
             f"{each}; the rest it waits for something else",
             f"{used} of {could}; throughput grows with the threads",
         )
+    if full and share >= HARDLY:  # a lock it may be, too; but that could be told on a host with CPU to spare only
+        return found(CPU, *squeezed)
     return found(
         OWN,
         f"throughput stops at {top.rate:,.0f} requests/s, though the workers use {top.worker_cpu:.2f} of the {could} "

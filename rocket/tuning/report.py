@@ -16,7 +16,9 @@ from rocket.tuning.samples import Sample, Setting, ms
 from rocket.tuning.session import Outcome
 from rocket.tuning.verdict import Verdict, p99, rate, spread
 
+RANGE = "lowest to highest"
 WIDTH = 79  # of a comment: what is shown in the narrowest terminal, and pasted
+SPARE = ("p50 ms", RANGE, "idle", "at work", "rounds", "failed")  # columns, the one that is missed least first
 LAST = "<- knee not reached"
 SWEEP_NOTE = "CPU: cores that the workers used; idle: cores of the host that nobody used."
 RATES_NOTE = "Sent and answered: in the same seconds, so some answers are to requests from just before."
@@ -83,9 +85,10 @@ def _threads_reason(outcome: Outcome, limit: Optional[Limit], measured: str) -> 
     if limit.kind == WAITING:
         why = f"requests wait, so {outcome.load} clients keep {threads} threads busy; the rest is for bursts"
     elif limit.kind == OWN:
+        many = "1 request" if threads == 1 else f"{threads} requests"
         why = (
-            f"the application lets about {threads} requests go on at a time, and threads beyond that only wait there: "
-            "first see whether that pool or lock can be larger"
+            f"the application lets about {many} go on at a time, and threads beyond that only wait there: first see "
+            "whether that pool or lock can be larger"
         )
         if outcome.verdict.choice.max_threads < outcome.now.max_threads:
             why += "; if other URLs do not need it, name them, too (--url), before you take so few threads"
@@ -93,7 +96,7 @@ def _threads_reason(outcome: Outcome, limit: Optional[Limit], measured: str) -> 
         many = "1 thread fills" if threads == 1 else f"about {threads} threads fill"
         why = f"{many} the one core that the GIL leaves; more bring nothing, further processes would"
     else:
-        why = f"the limit is {limit.name}, which {threads} threads reach"
+        why = f"the limit is {limit.name}, which {threads} thread{'s reach' if threads > 1 else ' reaches'}"
     return f"{why}. {measured[0].upper()}{measured[1:]}"
 
 
@@ -164,7 +167,7 @@ def sweep_table(outcome: Outcome) -> tuple[Row, list[Row]]:
 def rounds_table(outcome: Outcome) -> tuple[Row, list[Row]]:
     """Return the heading and the rows of the comparison, the fastest first."""
     choice = outcome.verdict.choice
-    head = ("setting", "requests/s", "lowest to highest", "p99 ms", "rounds", "")
+    head = ("setting", "requests/s", RANGE, "p99 ms", "rounds", "")
     ordered = sorted(outcome.rounds.items(), key=lambda item: -rate(item[1]))
     return head, [
         (
@@ -201,8 +204,19 @@ def _ms(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{seconds * 1e3:.1f}"
 
 
-def plain(head: Row, rows: Sequence[Row]) -> str:
-    """Return a table without rich."""
+def plain(head: Row, rows: Sequence[Row], width: Optional[int] = None) -> str:
+    """Return a table without rich; where it is wider than *width*, without some columns that are missed least."""
+    text = _plain(head, rows)
+    for name in SPARE:
+        if width is None or max(map(len, text.splitlines())) <= width:
+            break
+        kept = [i for i, each in enumerate(head) if each != name]
+        head, rows = [head[i] for i in kept], [[row[i] for i in kept] for row in rows]
+        text = _plain(head, rows)
+    return text
+
+
+def _plain(head: Row, rows: Sequence[Row]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = []
     for row in [head, *rows]:

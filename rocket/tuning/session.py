@@ -17,6 +17,7 @@ from rocket.tuning.verdict import ROUNDS, Verdict, decide, rate, undecided
 
 SWEEP, COMPARE, AGAIN = 0.35, 0.85, 0.93  # of the budget are spent when these are done
 SHORTEST, LONGEST = 0.4, 3.0  # s of a measurement
+ONE_BY_ONE = 3  # requests of a client that a round of the comparison has time for, if they are slow
 OVERHEAD = 0.8  # s: warm-up, and the start of the generator, until it is known how long they take here
 MOST_ROUNDS = 9
 RATES = (0.5, 0.75, 0.9)  # of what the choice can do
@@ -106,6 +107,7 @@ class Session:
         self._clock = clock
         self._began = clock()
         self._overhead = OVERHEAD
+        self._shortest = SHORTEST
 
     def run(self) -> None:
         """Do it all. What it raises, KeyboardInterrupt among it, leaves what is known in the outcome."""
@@ -156,7 +158,9 @@ class Session:
         if outcome.idle:
             others = [name for name in ("auto", "poll") if name != outcome.now.monitor]
             settings[2:2] = [replace(outcome.now, monitor=name) for name in others]
-        while len(settings) > 2 and (self._share(COMPARE, ROUNDS * len(settings)) or 0.0) <= SHORTEST:
+        alone = knees.service_time(outcome.sweep)
+        self._shortest = max(SHORTEST, min(2 * LONGEST, ONE_BY_ONE * alone))
+        while len(settings) > 2 and (self._share(COMPARE, ROUNDS * len(settings)) or 0.0) <= self._shortest:
             dropped = settings.pop()
             outcome.notes.append(f"not compared, for want of time: {dropped}")
         self._tell(f"comparison with {outcome.load} clients: {', '.join(map(str, settings))}")
@@ -168,7 +172,7 @@ class Session:
                 seconds = self._share(COMPARE if turn < ROUNDS else AGAIN, left)
                 if seconds is None:
                     return
-                sample = self._timed(setting, outcome.load, seconds)
+                sample = self._timed(setting, outcome.load, between_answers(seconds, alone))
                 outcome.rounds.setdefault(setting, []).append(sample)
                 self._tell(f"  round {turn + 1}, {setting}: {_line(sample)}")
             turn += 1
@@ -185,9 +189,11 @@ class Session:
         if choice not in outcome.rounds:
             return
         most = rate(outcome.rounds[choice])
+        if not most:
+            return
         for done, share in enumerate(RATES):
             seconds = self._share(1.0, len(RATES) - done)
-            if seconds is None or not most:
+            if seconds is None:
                 outcome.notes.append("the budget ended before the rising rates were done")
                 return
             if done == 0:
@@ -205,7 +211,7 @@ class Session:
         whole = self._budget - (self._clock() - self._began) - self._overhead
         if whole < SHORTEST:
             return None
-        return max(SHORTEST, min(LONGEST, seconds))
+        return max(SHORTEST, min(max(LONGEST, self._shortest), seconds))
 
     def _timed(
         self, setting: Setting, connections: int, seconds: float, rate: Optional[float] = None, *, afresh: bool = True
@@ -218,7 +224,13 @@ class Session:
     def _warn(self) -> None:
         outcome = self.outcome
         samples = [*outcome.sweep, *(sample for each in outcome.rounds.values() for sample in each), *outcome.rates]
-        if any(sample.requests < FEW for sample in samples):
+        if samples and not any(sample.requests or sample.failed for sample in samples):
+            longest = max(sample.seconds for sample in samples)
+            outcome.notes.append(
+                f"no request was answered in any measurement, of up to {longest:.1f} s each: either a request takes "
+                "longer, then a longer --budget tells more, or the application hangs once it has had some"
+            )
+        elif any(sample.requests < FEW for sample in samples):
             outcome.notes.append(f"some measurements had fewer than {FEW} requests: a longer --budget tells more")
         busy = [others for sample in samples for others in [sample.others(outcome.where.cpus)] if others is not None]
         if busy and median(busy) > NEIGHBOURS * outcome.where.cpus:
@@ -233,6 +245,17 @@ class Session:
         if failed:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in sorted(failed.items()))
             outcome.notes.append(f"requests that failed, and are in no figure ({kinds})")
+
+
+def between_answers(seconds: float, each: float) -> float:
+    """Return *seconds* or less: a time after which no answers are due, if one takes *each* seconds and there are few.
+
+    Clients that begin together, and wait for the same time, are answered together: whether the last of three such heaps
+    has just come, or just not, would be a difference of a third between settings that are equal.
+    """
+    if not FEW * each > seconds >= 1.5 * each:
+        return seconds
+    return (math.floor(seconds / each - 0.5) + 0.5) * each
 
 
 def affordable(sweep: Sequence[Sample], where: Surroundings) -> int:

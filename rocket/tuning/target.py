@@ -7,6 +7,8 @@ when the pipe does.
 from __future__ import annotations
 
 import os
+import select
+import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, Optional
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 GROUPS = ("/proc/self/cgroup", "/proc/self/mountinfo")
+LEAVE = 10.0  # s to end in, for an application that has requests in progress
 NEEDS = frozenset({"rss", "mem_free"})
 
 
@@ -45,6 +48,23 @@ def obey(app: WSGIApplication, orders: IO[str], answers: IO[str]) -> None:
         pass  # who ordered is gone
     finally:
         hands.stop()
+
+
+def end_with(orders: int) -> None:
+    """Have this process end soon after the pipe *orders* was closed at its other end, whatever the application does.
+
+    It ends by itself as it comes to read from there. It never does if the application hangs while it is imported, and
+    who ordered may be gone without a word (SIGKILL).
+    """
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(orders, 0)  # POLLHUP alone: what there is to read is for others
+        poll.poll()
+        time.sleep(LEAVE)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="rocket-tune-watch", daemon=True).start()
 
 
 def _print_failures(most: int) -> None:

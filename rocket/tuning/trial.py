@@ -82,6 +82,14 @@ class Target:
     def memory(self) -> dict[str, Any]:
         return self._order("memory", {})
 
+    def check(self) -> None:
+        """Raise TargetFailed if the process has ended, or does so within half a second: its sockets close before."""
+        try:
+            code = self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return
+        raise TargetFailed(f"the application's process ended with {code} instead of answering")
+
     def output(self) -> str:
         """Return what the application has printed."""
         self.printed.seek(0)

@@ -1,5 +1,6 @@
 """Servers, crowds and measurements of real processes."""
 
+import math
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from rocket.bench.limits import SPARE, raise_open_files, room
 from rocket.bench.load import LoadError, LoadSpec, environment, run_load
 from rocket.bench.processes import Served, ServerFailed, free_port, rocket_command
 from rocket.bench.rounds import stopped_by_signals
-from rocket.bench.sample import Sample, take
+from rocket.bench.sample import Sample, _per_request, take
 from rocket.bench.start import ENDING, start
 
 
@@ -173,6 +174,14 @@ def test_system_calls_are_counted(served, tool):
     assert calls.total >= 2 * found.requests > 0  # a recv, a send and a share of a poll
     if tool == "strace":
         assert calls.names["sendto"] > 0
+
+
+def test_cpu_time_that_the_clock_has_not_seen_is_unknown():
+    cost = measure.Cost(os.getpid())
+    assert math.isnan(_per_request(cost, 100))
+    cost.seconds = 0.5
+    assert _per_request(cost, 100) == 0.005
+    assert math.isnan(_per_request(cost, 0))
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_table_marks_what_cannot_be_told_apart_and_says_where_select_ends():
     assert "~" not in line["5,000", "1", "poll"]
     assert "0.60x" in line["0", "1", "select"]
     assert "ends at 1,024 descriptors" in line["5,000", "1", "select"]
-    assert re.search(r"^0 +1 +requests/s +epoll ~ poll > select$", text, re.MULTILINE)
+    assert re.search(r"^0 +1 +rate +epoll ~ poll > select$", text, re.MULTILINE)
     assert re.search(r"^5,000 +epoll +100 .* 900$", text, re.MULTILINE)
 
 
@@ -134,6 +134,14 @@ def test_narrow_terminal_gets_no_column_that_can_be_done_without_and_is_told(rep
     for table in tables(report):
         spare = [i for i, name in enumerate(table.head) if name in table.spare]
         assert all(cell in narrow for row in table.rows for i, cell in enumerate(row) if i not in spare)
+
+
+@pytest.mark.parametrize("width", [76, 68, 60])
+def test_narrower_terminal_gets_fewer_columns(report, width):
+    text = show(report, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "requests/s" in text
+    assert "in a wider terminal, or a file)" in text
 
 
 def test_document_has_machine_command_and_tables(report):

@@ -42,10 +42,24 @@ def test_steps_take_turns_and_round_0_is_the_warm_up():
     assert watcher.steps[-1] == "round 2 of 2: C"
 
 
+@pytest.fixture
+def handling():
+    """What sets a signal's handler for the test, and returns it."""
+    before = {}
+
+    def handle(number, handler):
+        before.setdefault(number, signal.signal(number, handler))
+        return handler
+
+    yield handle
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_it_and_what_was_found_stands(number):
+def test_signal_ends_it_and_what_was_found_stands(number, handling):
     seen = []
-    before = signal.getsignal(number)
+    before = handling(number, signal.default_int_handler)
 
     def interrupted(_round):
         os.kill(os.getpid(), number)
@@ -56,6 +70,13 @@ def test_signal_ends_it_and_what_was_found_stands(number):
     assert outcome.ended == "interrupted"
     assert seen == ["A0"]
     assert signal.getsignal(number) is before
+
+
+def test_signal_that_is_ignored_stays_so(handling):
+    handling(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    steps = [Step("A", lambda _: os.kill(os.getpid(), signal.SIGHUP), 1.0)]
+    assert run_rounds(steps, 2, Silent()).ended == ""
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_step_that_fails_twice_is_left_out_and_said_once():

@@ -84,6 +84,7 @@ def rocket(tmp_path):
         (["tuned", "--connections", "1"], 2, "--connections"),
         (["tuned", "--scaling", "nosuch"], 2, "unknown policy 'nosuch'"),
         (["tuned", "--max-threads", "many"], 2, "max_threads must be a whole number"),
+        ([""], 2, "'' is not MODULE, MODULE:NAME"),
         (["nosuch"], 4, "there is no module 'nosuch'"),
         (["tuned:nosuch"], 4, "has no attribute 'nosuch'"),
         (["tuned", "--url", "/", "--url", "/nothing"], 1, "GET /nothing answers 404: ok"),

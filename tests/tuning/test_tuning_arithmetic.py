@@ -66,6 +66,13 @@ def test_the_limit_is_named(model, kind):
     assert limit.evidence
 
 
+def test_a_lock_is_not_told_where_the_host_is_full():
+    sweep = [replace(sample, worker_cpu=0.25, idle_cpu=0.0) for sample in Model(**POOLED).sweep()]
+    assert diagnose(sweep, Model().where).kind == CPU
+    hardly = [replace(sample, worker_cpu=0.02) for sample in sweep]
+    assert diagnose(hardly, Model().where).kind == OWN
+
+
 def test_the_evidence_has_the_figures():
     own = diagnose(Model(**POOLED, noise=(1.0,)).sweep(), Model().where)
     assert "throughput stops at 200 requests/s" in own.evidence[0]
@@ -149,6 +156,13 @@ def test_rounds_that_overlap_tell_nothing_and_ask_for_more():
     assert not undecided({A: rounds(100, 100, 100), B: rounds(101, 101, 101)}, A)
 
 
+def test_a_gain_that_rounds_scatter_as_far_as_is_none():
+    tried = {A: rounds(100, 80, 90), B: rounds(110, 125, 101)}
+    assert decide(tried, A).choice == A
+    assert undecided(tried, A)
+    assert decide({A: rounds(100, 99, 95), B: rounds(121, 125, 130)}, A).choice == B
+
+
 def test_one_bad_round_of_five_does_not_hide_what_is_faster():
     assert decide({A: rounds(100, 101, 99, 100, 180), B: rounds(150, 149, 151, 60, 150)}, A).choice == B
 
@@ -168,6 +182,15 @@ def test_the_same_throughput_with_a_much_lower_p99_is_better():
     verdict = decide(tried, A)
     assert verdict.choice == B
     assert "a p99 of 200 ms, not 900 ms" in verdict.reason
+
+
+def test_of_those_with_a_p99_alike_the_adaptive_is_taken():
+    tried = {
+        A: rounds(100, 101, 99, p99=[0.9, 1.0, 0.8]),
+        C: rounds(100, 99, 101, setting=C, p99=[0.2, 0.2, 0.2]),
+        B: rounds(100, 99, 101, setting=B, p99=[0.2, 0.21, 0.22]),
+    }
+    assert decide(tried, A).choice == B
 
 
 def test_fewer_than_three_rounds_tell_nothing():

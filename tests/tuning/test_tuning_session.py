@@ -10,7 +10,7 @@ from rocket.config import Config
 from rocket.server import Server
 from rocket.tuning import report
 from rocket.tuning.samples import Setting, fixed
-from rocket.tuning.session import least_budget
+from rocket.tuning.session import between_answers, least_budget
 
 APPLICATIONS = {"waits": WAITS, "computes": COMPUTES, "pooled": POOLED, "mixes": MIXES}
 
@@ -190,6 +190,34 @@ def test_nothing_answered_at_all_is_told():
     assert any("status 500: 7" in note or "status 500" in note for note in run.outcome.notes)
     assert not run.outcome.rounds
     assert report.conclusion(run.outcome)[1] == "  * no request was answered"
+
+
+def test_an_application_that_hangs_is_told():
+    model = Model(**WAITS)
+    run = session(model, measure=lambda *a, **k: replace(dead(model.measure(*a, **k)), errors={}))
+    run.run()
+    assert any("no request was answered in any measurement" in note for note in run.outcome.notes)
+
+
+def test_slow_requests_have_longer_rounds_of_fewer_settings():
+    model = Model(cpu=0.0001, wait=1.5)
+    run = session(model, clients=32)
+    run.run()
+    assert len(run.outcome.rounds) == 2
+    assert all(sample.seconds >= 3.75 for samples in run.outcome.rounds.values() for sample in samples)
+    assert any("for want of time" in note for note in run.outcome.notes)
+    assert run.outcome.seconds <= 60
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 1.6, 2.24, 2.26, 3.0, 4.2, 4.5, 6.0, 14.9, 15.1])
+def test_a_round_of_slow_requests_ends_between_their_answers(seconds):
+    taken = between_answers(seconds, 1.5)
+    assert taken <= seconds
+    if 2.25 < seconds < 15:
+        assert taken % 1.5 == pytest.approx(0.75)
+        assert taken > seconds - 1.5
+    assert between_answers(seconds, float("inf")) == seconds
+    assert between_answers(seconds, 0.0001) == seconds
 
 
 def dead(sample):

@@ -9,6 +9,7 @@ from core_helpers import until
 from rocket.config import Config
 from rocket.tuning.report import untuned
 from rocket.tuning.samples import Setting, fixed
+from rocket.tuning.target import LEAVE
 from rocket.tuning.trial import Driver, Requests, Target, TargetFailed, probe, surroundings
 
 APPLICATION = """
@@ -125,6 +126,8 @@ def test_a_process_that_dies_is_told_of(start):
     port = target.start({})
     with pytest.raises(TargetFailed, match="/exit was not answered"):
         probe(port, Requests(("/exit",)))
+    with pytest.raises(TargetFailed, match="ended with 7 instead of answering"):
+        target.check()
     with pytest.raises(TargetFailed, match="ended with 7"):
         target.figures()
 
@@ -146,6 +149,18 @@ def test_a_target_ends_with_who_started_it(start):
     target.start({})
     target._to.close()  # as the end of our process would
     assert target._process.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_a_target_that_hangs_while_it_is_imported_ends_with_who_started_it(tmp_path):
+    (tmp_path / "hanging.py").write_text("import threading\nprint('here', flush=True)\nthreading.Event().wait()\n")
+    target = Target(["hanging", "--app-dir", str(tmp_path)])
+    try:
+        until(lambda: "here" in target.output())
+        target._to.close()
+        assert target._process.wait(LEAVE + 20) == 1
+    finally:
+        target.stop()
 
 
 def test_a_target_that_does_not_end_is_killed(start):
