@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-PATIENCE = 20  # s: a safety net; no test takes that long unless something is wrong
+PATIENCE = 60  # s: a safety net; no test takes that long unless something is wrong
 
 
 def until(claim, patience=PATIENCE):

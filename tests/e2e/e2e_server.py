@@ -17,7 +17,7 @@ import psutil
 from process_helpers import ROOT, Reading
 
 APPS = Path(__file__).parent / "apps"
-PATIENCE = 20.0  # s: for what takes milliseconds; the host may be busy
+PATIENCE = 60.0  # s: for what takes milliseconds; the host may be busy
 
 
 def until(claim, what, patience=PATIENCE):

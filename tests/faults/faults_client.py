@@ -10,7 +10,7 @@ from collections import deque
 
 from e2e_client import Client
 
-PATIENCE = 30.0  # s
+PATIENCE = 60.0  # s
 HALF = b"GET /hello HTTP/1.1\r\nHost: test\r\n"  # the end of a head is missing
 GET = HALF + b"\r\n"
 
