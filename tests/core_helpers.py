@@ -84,5 +84,13 @@ def fill_file(file, data):
     return data
 
 
+def all_ended(name):
+    """Wait until no thread lives whose name begins with *name*.
+
+    Those of a test before this one may be about to end: handlers that were cut off, executors that nobody waited for.
+    """
+    until(lambda: not [each for each in threading.enumerate() if each.name.startswith(name)])
+
+
 def count_descriptors():
     return len(os.listdir("/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"))
