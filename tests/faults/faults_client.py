@@ -97,8 +97,8 @@ class Crowd:
         self._selector = selectors.DefaultSelector()
         self._open = {}  # socket -> [when it was opened, what it has got]
         for _ in range(count):
+            began = time.monotonic()  # the server's clock cannot begin before
             sock = _connect(address, receive_buffer)
-            began = time.monotonic()
             if first:
                 sock.sendall(first)
             sock.setblocking(False)
