@@ -45,6 +45,16 @@ def rocket(*arguments, cwd, **variables):
     )
 
 
+def listens_on(pid):
+    """Return the TCP ports that the process listens on."""
+    try:
+        process = psutil.Process(pid)
+        found = getattr(process, "net_connections", None) or process.connections  # before psutil 6
+        return {each.laddr.port for each in found("tcp") if each.status == psutil.CONN_LISTEN}
+    except psutil.Error:
+        return set()  # it has ended
+
+
 class ServerProcess(Reading):
     """`rocket serve` on a free port, started and listening; with a folder as *files*, `rocket files`; "": of *cwd*.
 

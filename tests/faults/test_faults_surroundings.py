@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e_client import Client
-from e2e_server import command, until
+from e2e_server import command, listens_on, until
 from faults_client import PATIENCE, read_all, request, tell
 from faults_server import APPS
 
@@ -63,17 +63,12 @@ def serve_printing(tmp_path):
         given["args"] = [*shell, *given["args"]]
         process = subprocess.Popen(**{**given, **files})
         started.append(process)
-        return process, ("127.0.0.1", until(lambda: _port(process.pid), "it listens"))
+        return process, ("127.0.0.1", until(lambda: listens_on(process.pid), "it listens").pop())
 
     yield start
     for process in started:
         process.kill()
         process.wait()
-
-
-def _port(pid):
-    connections = getattr(psutil.Process(pid), "net_connections", None) or psutil.Process(pid).connections
-    return next((each.laddr.port for each in connections() if each.status == psutil.CONN_LISTEN), None)
 
 
 def _fail_and_log(address, count):
