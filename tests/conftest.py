@@ -1,11 +1,28 @@
 """Options and fixtures of all tests."""
 
+import os
+import signal
 import socket
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rocket.connection import Connection
+
+# How long an example takes is the machine's business, not the property's. In CI the examples are the same each time:
+# a run fails for what was changed, and not for what was found by chance; fuzzing is what looks for more.
+settings.register_profile(
+    "rocket", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("rocket")
+
+
+def pytest_configure(config):
+    # A shell without job control starts what it puts into the background with SIGINT ignored, and all that is started
+    # from there inherits it: the tests that send SIGINT would wait in vain.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

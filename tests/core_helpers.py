@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-PATIENCE = 20  # s: a safety net; no test takes that long unless something is wrong
+PATIENCE = 60  # s: a safety net; no test takes that long unless something is wrong
 
 
 def until(claim, patience=PATIENCE):
@@ -82,6 +82,14 @@ def fill_file(file, data):
     file.write(data)
     file.flush()
     return data
+
+
+def all_ended(name):
+    """Wait until no thread lives whose name begins with *name*.
+
+    Those of a test before this one may be about to end: handlers that were cut off, executors that nobody waited for.
+    """
+    until(lambda: not [each for each in threading.enumerate() if each.name.startswith(name)])
 
 
 def count_descriptors():

@@ -98,6 +98,11 @@ def reactor(monitor, late, failed, clock):
     return Reactor(monitor, on_expire=late, on_fail=failed.append, clock=clock)
 
 
+def make_connection_at(fd, make_connection):
+    """Return a connection with that descriptor, the lowest that is free but for what others have just closed."""
+    return next(each for each in (make_connection()[0] for _ in range(50)) if each.fd == fd)
+
+
 # ---------------------------------------------------------------------- events
 
 
@@ -202,8 +207,7 @@ def test_reused_descriptor_keeps_its_arming(late, failed, clock, make_connection
     reactor.forget(old)
     fd = old.fd
     old.close()
-    new, _ = make_connection()
-    assert new.fd == fd
+    new = make_connection_at(fd, make_connection)
     reactor.park(new, READ, NEVER)
     reactor.poll(block=False)
     monitor.fire(new)
@@ -214,8 +218,7 @@ def test_forgetting_a_closed_connection_leaves_its_successor_alone(reactor, moni
     old, _ = make_connection()
     reactor.forget(old)
     old.close()
-    new, _ = make_connection()
-    assert new.fd == old.fd
+    new = make_connection_at(old.fd, make_connection)
     reactor.park(new, READ, NEVER)
     reactor.forget(old)
     reactor.poll(block=False)

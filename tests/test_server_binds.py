@@ -178,6 +178,7 @@ def test_full_server_lets_idle_connections_go(serve, binds, kind):
     for _ in range(3):
         kept.append(connect(server.addresses[0], GET % b""))
         assert answer(kept[-1])[1] == b"hello"
+    until(lambda: server.stats["parked"] == 3)  # it is parked after it was answered
     with connect(server.addresses[0], GET % b"") as sock:
         assert answer(sock)[1] == b"hello"
     assert rest(kept[0]) == b""  # the oldest

@@ -163,7 +163,7 @@ def test_who_does_not_ask_costs_no_thread(supervisor):
     for variables in (environ(supervisor), {"WATCHDOG_USEC": "1000"}):
         quiet = Supervised(variables, ailment=lambda: "")
         quiet.ready("serving")
-        assert set(threading.enumerate()) == before
+        assert set(threading.enumerate()) <= before
         quiet.stop()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -147,11 +148,17 @@ class Served:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago, for servers that cannot choose one and tell."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port that was free a moment ago, for servers that cannot choose one and tell.
+
+    Where it can be had, one that the system gives to nobody who asks for any: those begin at 32768 on Linux, at 49152
+    elsewhere (net.ipv4.ip_local_port_range, RFC 6335), and another program might get it before the server does.
+    """
+    choose = random.SystemRandom().randrange  # two programs with one seed would choose the same
+    for port in (*(choose(20000, 32768) for _ in range(20)), 0):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return int(sock.getsockname()[1])
+    raise ServerFailed("there is no free port")
 
 
 def rocket_command(app: str, *options: str, python: str = sys.executable) -> list[str]:

@@ -34,6 +34,15 @@ def port():
         yield server.addresses[0][1]
 
 
+def load(enough=lambda found: found.requests, **how):
+    """Return what a short load finds, or a longer one if that was not *enough*: the machine was at something else."""
+    for seconds in (0.3, 3.0, 30.0):
+        found = run_load(LoadSpec(**{"seconds": seconds, "warmup": 0.0, **how}))
+        if enough(found):
+            break
+    return found
+
+
 @contextlib.contextmanager
 def answering(serve):
     """Call *serve* with each connection, in a thread for all; yield the port."""
@@ -76,7 +85,7 @@ def answering(serve):
     ids=str,
 )
 def test_every_answer_is_counted_once_and_none_is_an_error(port, how):
-    found = run_load(LoadSpec(**{"port": port, "connections": 4, **SHORT, **how}))
+    found = load(**{"port": port, "connections": 4, **how})
     assert found.errors == {}
     assert found.requests == len(found.latencies) > 0
     assert 0 < found.quantile(0.5) <= found.quantile(0.99) <= found.quantile(1)
@@ -102,7 +111,7 @@ def secure_port():
     ids=str,
 )
 def test_under_tls_every_answer_is_counted_once_and_none_is_an_error(secure_port, how):
-    found = run_load(LoadSpec(**{"port": secure_port, "connections": 4, "tls": True, **SHORT, **how}))
+    found = load(**{"port": secure_port, "connections": 4, "tls": True, **how})
     assert found.errors == {}
     assert found.requests == len(found.latencies) > 0
     assert found.tls.startswith("TLSv1.")
@@ -123,8 +132,7 @@ def test_each_connection_is_a_full_handshake(keep_alive):
                     return
 
     with answering(serve) as port:
-        spec = LoadSpec(port=port, connections=1, tls=True, keep_alive=keep_alive, **SHORT)
-        found = run_load(spec)
+        found = run_load(LoadSpec(port=port, connections=1, tls=True, keep_alive=keep_alive, seconds=1.0, warmup=0.0))
     assert found.requests > 1
     assert set(reused) == {False}
     if keep_alive:
@@ -153,16 +161,16 @@ def test_handshake_that_fails_later_is_an_error_and_no_answer():
             secure.recv(1)
 
     with answering(serve) as port:
-        found = run_load(LoadSpec(port=port, connections=1, tls=True, **SHORT))
+        found = run_load(LoadSpec(port=port, connections=1, tls=True, seconds=1.0, warmup=0.0))
     assert found.requests == 0
     assert set(found.errors) == {"handshake"}
 
 
 def test_open_loop_sends_what_is_due(port):
-    found = run_load(LoadSpec(port=port, connections=8, rate=400.0, seconds=0.5, warmup=0.1))
-    # Up to the 40 of the warm-up may be late on a busy machine, and are sent in the seconds that count.
-    assert found.requests + found.unsent == pytest.approx(200, abs=50)
-    assert found.sent + found.unsent == pytest.approx(200, abs=50)
+    found = run_load(LoadSpec(port=port, connections=8, rate=200.0, seconds=1.0, warmup=0.0))
+    due = 200.0 * found.seconds  # which are more on a machine that is late at the end
+    assert found.requests + found.unsent == pytest.approx(due, abs=60)
+    assert found.sent + found.unsent == pytest.approx(due, abs=60)
     assert abs(found.sent - found.requests) <= 8  # those on their way at both ends
 
 
@@ -174,13 +182,13 @@ def test_open_loop_counts_from_when_a_request_was_due():
 
     with answering(wait_and_answer) as port:
         open_loop = run_load(LoadSpec(port=port, connections=1, rate=200.0, seconds=1.0, warmup=0.0))
-        closed_loop = run_load(LoadSpec(port=port, connections=1, seconds=0.3, warmup=0.0))
+        closed_loop = run_load(LoadSpec(port=port, connections=1, seconds=1.0, warmup=0.0))
     assert open_loop.unsent > 100
     assert open_loop.quantile(1.0) > 3 * closed_loop.quantile(0.5)
 
 
 def test_errors_are_counted_by_kind(port):
-    found = run_load(LoadSpec(port=port, paths=("/", "/broken"), connections=2, **SHORT))
+    found = load(lambda found: found.failed and found.requests, port=port, paths=("/", "/broken"), connections=2)
     assert set(found.errors) == {"status 500"}
     assert found.failed > 0
     assert found.requests > 0
@@ -198,7 +206,7 @@ def test_errors_are_counted_by_kind(port):
 )
 def test_server_that_misbehaves_is_an_error_and_no_answer(serve, kind):
     with answering(serve) as port:
-        found = run_load(LoadSpec(port=port, connections=1, request_timeout=0.1, **SHORT))
+        found = load(lambda found: kind in found.errors, port=port, connections=1, request_timeout=0.1)
     assert found.requests == 0
     assert found.errors[kind] > 0
 
@@ -211,7 +219,7 @@ def test_server_that_ends_meanwhile_gives_connect_errors():
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=lambda: end(listener.accept()[0]))
     thread.start()
-    found = run_load(LoadSpec(port=listener.getsockname()[1], connections=1, **SHORT))
+    found = run_load(LoadSpec(port=listener.getsockname()[1], connections=1, seconds=1.0, warmup=0.0))
     thread.join()
     assert found.errors["connect"] > 0
 
@@ -230,7 +238,7 @@ def test_callbacks_come_before_and_after_what_counts(port):
 
 
 def test_result_survives_json(port):
-    found = run_load(LoadSpec(port=port, **SHORT))
+    found = load(port=port)
     again = LoadResult.from_dict(json.loads(json.dumps(found.as_dict())))
     assert again.as_dict() == found.as_dict()
     assert again.quantile(0.99) == found.quantile(0.99)
@@ -294,7 +302,7 @@ def test_text_that_is_no_load_is_refused_on_the_command_line(text):
 
 
 def test_by_hand_it_prints_json(port):
-    text = json.dumps({"port": port, **SHORT, "headers": [["X-A", "b"]], "paths": ["/a"]})
+    text = json.dumps({"port": port, "seconds": 1.0, "warmup": 0.0, "headers": [["X-A", "b"]], "paths": ["/a"]})
     done = subprocess.run(
         [sys.executable, "-m", "rocket.bench.load", text], capture_output=True, text=True, env=environment(), check=True
     )

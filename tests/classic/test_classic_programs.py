@@ -9,6 +9,8 @@ import pytest
 from core_helpers import PATIENCE, thread, until
 from process_helpers import ROOT, Process
 
+from rocket.bench.processes import free_port
+
 # What a test adds to a program: it shows where it listens, by the message that Rocket always logged.
 PRELUDE = """\
 import logging, sys
@@ -151,8 +153,7 @@ def test_the_adapter_for_bottle_of_the_documentation(run):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "integrations.md").read_text(), re.DOTALL)
     source = next(block for block in blocks if "bottle.ServerAdapter" in block)
     assert "port=8000" in source
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     program = run(source.replace("port=8000", f"port={port}"))
 
     def listens():

@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-PATIENCE = 20.0  # s
+PATIENCE = 60.0  # s
 
 
 class Answer(NamedTuple):

@@ -6,13 +6,14 @@ import http.client
 import json
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
-from e2e_server import PATIENCE, until
+from e2e_server import PATIENCE, listens_on, until
+
+from rocket.bench.processes import free_port
 
 CLIENT = "127.0.0.5"  # where the tests' clients come from; the proxies are at 127.0.0.1
 STARTS = 5  # until a port was free for good
@@ -55,9 +56,7 @@ class Proxy:
         self._program = program(name)
         self._folder = folder
         for _ in range(STARTS):
-            with socket.socket() as sock:
-                sock.bind(("127.0.0.1", 0))
-                self.port = sock.getsockname()[1]
+            self.port = free_port()
             # Not by format(): the configurations are full of braces.
             self._start(text.replace("{port}", str(self.port)))
             if self._listens():
@@ -80,11 +79,7 @@ class Proxy:
         def answers():
             if self._process.poll() is not None:
                 return "ended"
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                return None
-            return "listens"
+            return "listens" if self.port in listens_on(self._process.pid) else None
 
         return until(answers, f"{self.name} listens") == "listens"
 

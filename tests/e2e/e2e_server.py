@@ -17,7 +17,7 @@ import psutil
 from process_helpers import ROOT, Reading
 
 APPS = Path(__file__).parent / "apps"
-PATIENCE = 20.0  # s: for what takes milliseconds; the host may be busy
+PATIENCE = 60.0  # s: for what takes milliseconds; the host may be busy
 
 
 def until(claim, what, patience=PATIENCE):
@@ -43,6 +43,16 @@ def rocket(*arguments, cwd, **variables):
     return subprocess.run(
         **command(*arguments, cwd=cwd, **variables), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
+
+
+def listens_on(pid):
+    """Return the TCP ports that the process listens on."""
+    try:
+        process = psutil.Process(pid)
+        found = getattr(process, "net_connections", None) or process.connections  # before psutil 6
+        return {each.laddr.port for each in found("tcp") if each.status == psutil.CONN_LISTEN}
+    except psutil.Error:
+        return set()  # it has ended
 
 
 class ServerProcess(Reading):

@@ -13,6 +13,8 @@ import threading
 import pytest
 from e2e_server import APPS, PATIENCE, command, rocket, until
 
+from rocket.bench.processes import free_port
+
 LINUX = sys.platform.startswith("linux")
 ROOT = os.geteuid() == 0
 # Opens a socket, hands it over as systemd does (sd_listen_fds(3)), and becomes the command.
@@ -314,8 +316,7 @@ def test_socket_of_systemd_s_that_no_bind_names_is_mentioned(serve):
 @needs_curl
 @needs_activate
 def test_systemd_socket_activate_starts_it_with_the_first_client(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     given = command("serve", "--app-dir", str(APPS), "trouble", "--bind", "systemd:web,systemd:local", cwd=tmp_path)
     given["args"] = [
         "systemd-socket-activate", "-E", f"PYTHONPATH={given['env']['PYTHONPATH']}", "--fdname=web:local",

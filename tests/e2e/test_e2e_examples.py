@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from e2e_server import PATIENCE, ROOT
+from e2e_server import PATIENCE, ROOT, until
 
 from rocket import Server
 
@@ -102,8 +102,12 @@ def test_the_embedded_server_answers_and_ends():
 def test_the_policy_decides(serve, connect):
     server = serve("--scaling", "own_policy:Headroom", "--threads", "1:8", app_dir=EXAMPLES)
     assert server.stats()["policy"] == "Headroom"
-    assert connect(server).ask("/sleep?s=0.5").status == 200  # an idle server asks nobody
-    server.line(r"pool 1 -> \d: ")
+
+    def decides():
+        assert connect(server).ask("/sleep?s=0.5").status == 200  # an idle server asks nobody
+        return re.search(r"pool 1 -> \d: ", server.log)
+
+    until(decides, "it was asked while there was work")
 
 
 def test_the_monitor_watches_and_reports(serve, connect):

@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from rocket.bench.processes import free_port
+
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
@@ -91,10 +93,11 @@ def test_a_slow_reader_gets_the_rest_of_its_answer(serve, connect, tmp_path):
 
 
 def test_the_port_is_free_again_at_once(serve, connect):
-    first = serve("trouble")
+    bind = f"127.0.0.1:{free_port()}"
+    first = serve("trouble", bind=bind)
     client = connect(first)
     assert client.ask("/hello").status == 200
     first.signal(signal.SIGTERM)  # it closes first, so that its side is in TIME_WAIT
     assert first.wait() == 0
-    second = serve("trouble", bind=f"127.0.0.1:{first.address[1]}")
+    second = serve("trouble", bind=bind)
     assert connect(second).ask("/hello").status == 200

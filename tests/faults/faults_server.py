@@ -59,7 +59,11 @@ class Server(ServerProcess):
         """How many connections it has, but for the one that asks."""
         return self.state()["server"]["connections"] - 1
 
-    def capacity(self, requests=8):
+    def regains_strength(self, threads=8):
+        """Wait until that many requests are served side by side: a thread that is lost for good never comes back."""
+        until(lambda: self.capacity(threads) < 1.2, f"{threads} requests are served side by side")
+
+    def capacity(self, requests):
         """Return how long *requests* take that sleep for half a second each, side by side."""
         began = time.monotonic()
         with ThreadPoolExecutor(requests) as pool:
@@ -76,6 +80,14 @@ class Server(ServerProcess):
         for _ in range(20):
             ask(self.address, context=self.context)
         until(lambda: not self.connections, "its connections are closed")
+
+    def idles(self, most, duration=1):
+        """Wait until it takes less than *most* of a CPU: what looks at everything again and again always takes more."""
+        until(lambda: self.cpu_share(duration) < most, f"it takes less than {most:.0%} of a CPU")
+
+    def has_closed_all_answers(self):
+        """Wait until each iterable that was begun is closed: that may be after its connection."""
+        until(lambda: (state := self.state())["begun"] == state["closed"], "all iterables are closed")
 
     def recovers(self, before):
         """Wait until descriptors and threads are as *before*, a result of `holds`, and it serves."""

@@ -28,12 +28,11 @@ def test_idle_connections_cost_little_memory_and_no_cpu(serve, count, first):
         assert (server.rss - rss) / count < (2048 if first is not HALF else 4096)
         with Normal(server.address) as normal:
             until(lambda: len(normal.times) > 100, "a normal client is served")
-            share = server.cpu_share(1)
+            server.idles(0.25)  # of which the normal client's requests are most
         assert normal.at(0.99) < allowed(0.05)
-        assert share < 0.25  # of which the normal client's requests are most
         if first is not HALF:  # heads have a deadline to be looked at
             server.rest()
-        assert server.cpu_share(1) < 0.02
+        server.idles(0.02)
     server.recovers(before)
 
 
@@ -48,12 +47,12 @@ def test_silent_connections_that_the_system_holds_back_delay_nobody(serve):
 def test_more_clients_than_descriptors_cost_no_cpu_and_no_log(serve, first):
     server = serve("--threads", "4", FAULTS_NOFILE="64")
     server.warm_up()
-    lines = len(server.log.splitlines())
+    lines, began = len(server.log.splitlines()), time.monotonic()
     with Crowd(server.address, 200, first=first) as crowd:
         if first is GET:  # the oldest idle ones make room for the others
             until(lambda: sum(map(bool, crowd.got)) + len(crowd.answers) >= 200, "all are served")
-        assert server.cpu_share(2) < 0.1
-        assert len(server.log.splitlines()) - lines <= 4
+        server.idles(0.1, 2)
+        assert len(server.log.splitlines()) - lines <= 2 * (time.monotonic() - began)
         assert server.fds <= 64
     began = time.monotonic()
     assert ask(server.address).status == 200
@@ -63,7 +62,7 @@ def test_more_clients_than_descriptors_cost_no_cpu_and_no_log(serve, first):
 def test_a_server_whose_application_takes_all_descriptors_closes_idle_connections_and_recovers(serve):
     server = serve("--threads", "4", FAULTS_NOFILE="64")
     server.warm_up()
-    lines = len(server.log.splitlines())
+    lines, start = len(server.log.splitlines()), time.monotonic()
     with Client(server.address) as idle:
         assert idle.ask("/hello").status == 200
         with Client(server.address) as hoarder:
@@ -71,12 +70,12 @@ def test_a_server_whose_application_takes_all_descriptors_closes_idle_connection
             assert ask(server.address).status == 200  # in place of the idle one
             assert idle.rest() == b""
             with Crowd(server.address, 20, first=HALF):
-                assert server.cpu_share(1) < 0.1
+                server.idles(0.1)
             os.kill(server.process.pid, signal.SIGUSR1)  # the application gives them back
             began = time.monotonic()
             assert ask(server.address).status == 200
             assert time.monotonic() - began < allowed(1)
-    assert len(server.log.splitlines()) - lines <= 2
+    assert len(server.log.splitlines()) - lines <= max(2, (time.monotonic() - start) / 2)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="no strace")
@@ -117,8 +116,7 @@ def test_a_storm_of_resets_leaves_nothing_behind(serve, count):
     server.recovers(before)
     assert server.rss - rss < 4 * MB
     assert server.log == lines
-    state = server.state()
-    assert state["begun"] == state["closed"]
+    server.has_closed_all_answers()
 
 
 @pytest.mark.parametrize("count", [300_000, pytest.param(1_000_000, marks=pytest.mark.slow)])

@@ -5,7 +5,7 @@ import time
 import pytest
 from e2e_client import Client
 from e2e_server import until
-from faults_client import GET, HALF, Crowd, Normal, allowed, ask, read_all, request, tell
+from faults_client import GET, HALF, PATIENCE, Crowd, Normal, allowed, ask, read_all, request, tell
 from faults_server import ESTABLISHED, LISTEN, MB, tcp_states
 
 POST = request("/upload", "Content-Length: 100000", method="POST")
@@ -18,7 +18,7 @@ def test_slow_heads_delay_nobody_and_are_cut_in_time(serve, count, timeout):
     with Normal(server.address) as normal, Crowd(server.address, count, first=HALF + b"Slow: ", more=b"x") as crowd:
         assert crowd.wait()
     assert normal.at(0.99) < allowed(0.25)
-    assert timeout - 1 < min(crowd.ages) <= max(crowd.ages) < timeout + 1
+    assert timeout - 1 < min(crowd.ages) <= max(crowd.ages) < allowed(timeout + 1)
     assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in crowd.answers)
 
 
@@ -73,9 +73,9 @@ def test_clients_that_never_read_hold_neither_threads_nor_memory_and_are_reset(s
             until(lambda: server.state()["begun"] == 40, "all answers have begun")
             assert server.rss - rss < 150 * MB
             until(lambda: server.state()["closed"] == 40, "all iterators are closed")
-            until(lambda: server.fds <= before[1] + 2, "descriptors are back", 1.25 * timeout + 5)
+            until(lambda: server.fds <= before[1] + 2, "descriptors are back", 1.25 * timeout + PATIENCE)
             # Else the kernel keeps what was not taken, some megabytes each, for minutes.
-            until(lambda: set(tcp_states(server.address[1])) <= {ESTABLISHED, LISTEN, "06"}, "reset", 5)
+            until(lambda: set(tcp_states(server.address[1])) <= {ESTABLISHED, LISTEN, "06"}, "reset")
         until(lambda: len(normal.times) > 50, "a normal client is served")
     assert max(normal.times) < allowed(1)
     server.recovers(before)
@@ -83,13 +83,20 @@ def test_clients_that_never_read_hold_neither_threads_nor_memory_and_are_reset(s
 
 def test_a_slow_reader_that_makes_progress_is_not_cut(serve):
     server = serve("--threads", "2", "--write-timeout", "1")
-    with Client(server.address, receive_buffer=65536) as client:
-        client.get("/big?mb=16", "GET", "Connection: close")
-        taken = 0
-        for _ in range(60):  # 400 kB/s: less than what makes a full send buffer writable again, in a second
-            taken += len(client.file.read(20000))
-            time.sleep(0.05)
-        assert taken + len(client.rest()) > 16 * MB
+    for _ in range(20):
+        with Client(server.address, receive_buffer=65536) as client:
+            client.get("/big?mb=16", "GET", "Connection: close")
+            taken = 0
+            began, longest = time.monotonic(), 0.0
+            for _ in range(60):  # 400 kB/s: less than what makes a full send buffer writable again, in a second
+                taken += len(client.file.read(20000))
+                time.sleep(0.05)
+                began, longest = (now := time.monotonic()), max(longest, now - began)
+            if longest > 0.3:
+                continue  # the machine held us up: we were no reader that makes progress
+            assert taken + len(client.rest()) > 16 * MB
+            return
+    pytest.skip("this machine holds a reader up for 0.3 s all the time")
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(500, marks=pytest.mark.slow)])
@@ -106,9 +113,8 @@ def test_clients_that_vanish_in_the_middle_leave_nothing_behind(serve, count):
             client.file.read(1)
             client.reset()
         server.recovers(before)
-        state = server.state()
-        assert state["begun"] == state["closed"]
-        assert state["bodies"] == 0
+        server.has_closed_all_answers()
+        assert server.state()["bodies"] == 0
         rss.append(server.rss)
     assert rss[-1] - rss[0] < 2 * MB, rss
 

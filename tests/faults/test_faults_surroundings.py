@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 from e2e_client import Client
-from e2e_server import command, until
-from faults_client import read_all, request, tell
+from e2e_server import command, listens_on, until
+from faults_client import PATIENCE, read_all, request, tell
 from faults_server import APPS
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -63,17 +63,12 @@ def serve_printing(tmp_path):
         given["args"] = [*shell, *given["args"]]
         process = subprocess.Popen(**{**given, **files})
         started.append(process)
-        return process, ("127.0.0.1", until(lambda: _port(process.pid), "it listens"))
+        return process, ("127.0.0.1", until(lambda: listens_on(process.pid), "it listens").pop())
 
     yield start
     for process in started:
         process.kill()
         process.wait()
-
-
-def _port(pid):
-    connections = getattr(psutil.Process(pid), "net_connections", None) or psutil.Process(pid).connections
-    return next((each.laddr.port for each in connections() if each.status == psutil.CONN_LISTEN), None)
 
 
 def _fail_and_log(address, count):
@@ -86,7 +81,7 @@ def _fail_and_log(address, count):
             assert answer.count(b"HTTP/1.1") == 1
 
 
-def _ends(process, patience=3):
+def _ends(process, patience=PATIENCE):
     process.terminate()
     return process.wait(patience)
 
@@ -117,7 +112,7 @@ def test_a_log_that_is_read_again_tells_how_much_was_dropped(serve_printing):
         assert any("messages dropped" in line for line in iter(pipe.readline, ""))
         process.terminate()
         assert pipe.read().rstrip().endswith("stopped")
-    assert process.wait(3) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_log_whose_reader_is_gone_costs_no_request(serve_printing):

@@ -1,14 +1,16 @@
 """Attacks on a port that speaks TLS: silent and half handshakes, other protocols, renegotiation, cut streams."""
 
+import contextlib
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 
 import pytest
 from e2e_client import Client
 from e2e_server import until
-from faults_client import GET, HALF, Crowd, Normal, allowed, ask, read_all, request, tell
+from faults_client import GET, HALF, PATIENCE, Crowd, Normal, allowed, ask, read_all, request, tell
 from faults_server import MB
 
 trustme = pytest.importorskip("trustme")
@@ -49,8 +51,14 @@ def openssl(server, *arguments, say=b""):
         pytest.skip("no openssl here")
     host, port = server.address
     command = ["openssl", "s_client", "-connect", f"{host}:{port}", *arguments]
-    done = subprocess.run(command, input=say, capture_output=True, timeout=20, check=False)
-    return done.stdout + done.stderr
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        late = threading.Timer(PATIENCE, client.kill)
+        late.start()
+        client.stdin.write(say)
+        client.stdin.flush()  # and not closed: it would not wait for the answer then
+        said = client.stdout.read()
+        late.cancel()
+    return said
 
 
 @pytest.mark.parametrize("timeout", [2, pytest.param(10, marks=pytest.mark.slow)])
@@ -67,7 +75,7 @@ def test_stalled_handshakes_delay_nobody_and_are_cut_in_time(tls, timeout):
         assert half.wait()
     assert normal.at(0.99) < allowed(0.5), "a handshake and a request"
     ages = silent.ages + half.ages
-    assert timeout - 1 < min(ages) <= max(ages) < timeout + 1
+    assert timeout - 1 < min(ages) <= max(ages) < allowed(timeout + 1)
     assert set(silent.answers + half.answers) == {b""}
     server.recovers(before)
 
@@ -76,7 +84,7 @@ def test_a_hello_that_comes_byte_by_byte_does_not_move_the_deadline(tls):
     server = tls("--threads", "2", "--handshake-timeout", "2")
     with Crowd(server.address, 50, first=HELLO[:5], more=b"\0", pause=0.2) as crowd:
         assert crowd.wait()
-    assert max(crowd.ages) < 3
+    assert max(crowd.ages) < allowed(3)
 
 
 def test_with_the_default_of_held_back_connections_silent_clients_delay_nobody(tls):
@@ -109,7 +117,8 @@ def test_junk_is_dropped_and_leaves_nothing_behind(tls, junk):
     for _ in range(50):
         tell(server.address, junk).reset()
         with tell(server.address, junk) as client:
-            client.sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it is closed already
+                client.sock.shutdown(socket.SHUT_WR)
             read_all(client)
     server.recovers(before)
 
@@ -149,8 +158,7 @@ def test_clients_that_vanish_before_in_and_after_the_handshake_leave_nothing_beh
         client.file.read(1)
         client.reset()
     server.recovers(before)
-    state = server.state()
-    assert state["begun"] == state["closed"]
+    server.has_closed_all_answers()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -177,7 +185,7 @@ def test_clients_that_never_read_hold_neither_threads_nor_memory(tls, timeout):
         until(lambda: server.state()["begun"] == 40, "all answers have begun")
         assert server.rss - rss < 150 * MB
         until(lambda: server.state()["closed"] == 40, "all iterators are closed")
-        until(lambda: server.fds <= before[1] + 2, "descriptors are back", 1.25 * timeout + 5)
+        until(lambda: server.fds <= before[1] + 2, "descriptors are back", 1.25 * timeout + PATIENCE)
         until(lambda: len(normal.times) > 50, "a normal client is served")
     assert normal.at(0.95) < allowed(1)
     with pytest.raises((OSError, EOFError)):

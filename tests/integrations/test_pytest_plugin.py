@@ -34,7 +34,10 @@ def test_serves(rocket_server):
 
 def test_was_stopped_at_the_end_of_the_test_before():
     assert kept and not kept[0].running
-    assert not [each for each in threading.enumerate() if each.name.startswith("rocket")]
+    for each in threading.enumerate():
+        if each.name.startswith("rocket"):
+            each.join(20)
+            assert not each.is_alive()
 
 def test_several_with_options(rocket_server):
     one, two = rocket_server(app, max_threads=1, monitor="poll"), rocket_server(app)

@@ -147,7 +147,7 @@ def test_plain_http_gets_a_readable_400(serve, connect, first):
 
 
 def test_silent_and_half_hearted_clients_are_cut_after_handshake_timeout_and_delay_nobody(serve, connect, client):
-    server = serve(max_threads=2, handshake_timeout=1)
+    server = serve(max_threads=2, handshake_timeout=3)  # s: the client that is served has them, too
     crowd = [
         connect(server, first)
         for first in (b"", b"\x16", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03half")
@@ -166,7 +166,7 @@ def test_a_client_without_a_request_after_the_handshake_is_cut_by_head_timeout(s
 
 
 def test_slow_heads_get_408_over_tls(serve, connect, authority):
-    sock = client_context(authority).wrap_socket(connect(serve(head_timeout=0.5)), server_hostname="localhost")
+    sock = client_context(authority).wrap_socket(connect(serve(head_timeout=2)), server_hostname="localhost")
     sock.sendall(b"GET / HTTP/1.1\r\nHo")
     assert read_all(sock).startswith(b"HTTP/1.1 408 ")
 
@@ -298,7 +298,7 @@ def test_a_self_signed_server_serves(serve, client):
 
 
 def test_what_is_wrong_is_an_error_at_the_start_and_leaves_nothing_open(app, files):
-    sockets = len(threading.enumerate())
+    before = set(threading.enumerate())
     for options, message in (
         ({"certfile": "/no/such.pem"}, "certfile \\(/no/such.pem\\): No such file"),
         ({"keyfile": "/no/such.key"}, "no certificate"),
@@ -310,7 +310,7 @@ def test_what_is_wrong_is_an_error_at_the_start_and_leaves_nothing_open(app, fil
     ):
         with pytest.raises(ConfigError, match=message):
             Server(app, bind="127.0.0.1:0", **options).start()
-    assert len(threading.enumerate()) == sockets
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_password_is_neither_shown_nor_quoted(app):

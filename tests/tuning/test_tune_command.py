@@ -59,7 +59,7 @@ def rocket(tmp_path):
     def run(*arguments, **env):
         command = [sys.executable, "-m", "rocket", "tune", *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env={**clean, **env}, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=tmp_path, env={**clean, **env}, capture_output=True, text=True, timeout=180, check=False
         )
 
     return run
@@ -167,7 +167,7 @@ def test_an_interrupt_prints_what_is_known_and_leaves_no_process(tmp_path):
             if "1 client:" in line:
                 break
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted: this is what was known by then" in out
     assert "[tool.rocket]" in out

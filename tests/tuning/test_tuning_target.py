@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from core_helpers import until
+from core_helpers import PATIENCE, until
 
 from rocket.config import Config
 from rocket.tuning.report import untuned
@@ -69,7 +69,7 @@ def test_each_setting_has_a_server_of_its_own_unless_it_may_go_on(start):
     assert target.start(Setting(1, 2).options()) == first
     assert target.figures()["threads"] == 1
     target.start(fixed(3).options())
-    assert target.figures()["threads"] == 3
+    until(lambda: target.figures()["threads"] == 3)  # they are started by the controller
     turns = probe(target.server["port"], Requests(("/",))) and target.figures()["turns"]
     target.renew()
     target.start(fixed(3).options())
@@ -82,7 +82,7 @@ def test_what_is_sent_arrives(start):
     port = target.start(Setting(1, 2).options())
     found = probe(port, Requests(("/a", "/nothing"), "PUT", (("X-Word", "hello"),), "grün"))
     assert found == [("/a", 200, "grünhelloPUT"), ("/nothing", 404, "grünhelloPUT")]
-    sample = Driver(target, Requests(("/",), "PUT", (("X-Word", "x"),), "grün"), {}).measure(Setting(1, 2), 1, 0.1)
+    sample = Driver(target, Requests(("/",), "PUT", (("X-Word", "x"),), "grün"), {}).measure(Setting(1, 2), 1, 1.0)
     assert sample.requests > 0
 
 
@@ -100,7 +100,7 @@ def test_idle_connections_are_there_while_it_measures(start):
     target = start()
     target.wait()
     driver = Driver(target, Requests(("/",)), {}, idle=20)
-    assert driver.measure(Setting(1, 2), 1, 0.1).requests > 0
+    assert driver.measure(Setting(1, 2), 1, 1.0).requests > 0
 
 
 def test_an_application_that_does_not_import_says_why(start):
@@ -148,7 +148,7 @@ def test_a_target_ends_with_who_started_it(start):
     target.wait()
     target.start({})
     target._to.close()  # as the end of our process would
-    assert target._process.wait(20) == 0
+    assert target._process.wait(PATIENCE) == 0
 
 
 @pytest.mark.slow

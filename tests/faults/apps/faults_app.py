@@ -64,6 +64,20 @@ def do_sleep(environ, start_response, s):
     return say(start_response, "slept\n")
 
 
+released = threading.Event()
+
+
+def do_hold(environ, start_response):
+    """Say that it has begun, and answer after SIGUSR2."""
+    environ["wsgi.errors"].write("holding\n")
+    environ["wsgi.errors"].flush()
+    released.wait()
+    return say(start_response, "held\n")
+
+
+signal.signal(signal.SIGUSR2, lambda number, frame: released.set())
+
+
 def do_upload(environ, start_response):
     """Count the bytes of a body that has come whole; one that was cut is not to get here."""
     size = 0
