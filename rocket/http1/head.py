@@ -283,6 +283,7 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         if end < 0:
             if line and line != b"\r" and _method_start(line[:40]) is None:
                 raise BadRequest(f"not an HTTP request: {quote(line)}")
+            _check_no_bare_cr(line)
             return 0
         _check_request_line(line)
         start = end + 1
@@ -300,6 +301,7 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         start = end + 1
     if line[:1] in {b" ", b"\t"}:
         _check_field(line)
+    _check_no_bare_cr(line)
     if len(data) - begin > limits.head_size:
         raise HeadTooLarge(f"the head is longer than {limits.head_size} bytes")
     if start > first:
@@ -307,6 +309,15 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         if count > limits.fields:
             raise HeadTooLarge(f"{count} header fields, more than {limits.fields}")
     return start
+
+
+def _check_no_bare_cr(line: bytes) -> None:
+    """Refuse a line that has no LF yet, and a CR before its last byte: nothing can make it good (RFC 9112, 2.2).
+
+    A client that ends its lines with CR alone would else be told so only by the timeout.
+    """
+    if -1 < line.find(b"\r") < len(line) - 1:
+        raise BadRequest(f"a CR without LF: {quote(line)}")
 
 
 def _check_request_line(line: bytes) -> None:

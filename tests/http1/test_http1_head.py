@@ -380,6 +380,9 @@ def test_lines_are_looked_at_once():
         b"GET / HTTP/1.1\r\nHost: h\r\n ",
         b"GET / HTTP/1.1\r\nHost h\r\n",
         b"GET / HTTP/1.1\r\nHost: h\n",
+        b"GET / HTTP/1.1\rHost: h\r\r",
+        b"GET / HTTP/1.1\r\r",
+        b"GET / HTTP/1.1\r\nHost: h\rX-A: b\r\r",
         bytes(range(128, 168)),
     ],
 )
