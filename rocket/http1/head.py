@@ -279,6 +279,8 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         end = data.find(b"\n", begin)
         line = data[begin:] if end < 0 else data[begin:end]
         if len(line) > limits.request_line + 1:  # its CR
+            if line.find(b" ", 0, limits.request_line) < 0:  # RFC 9112, 3, has a status for each
+                raise NotImplementedByServer(f"the method is longer than {limits.request_line} bytes")
             raise TargetTooLong(f"the request line is longer than {limits.request_line} bytes")
         if end < 0:
             if line and line != b"\r" and _method_start(line[:40]) is None:
