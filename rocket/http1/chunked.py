@@ -122,6 +122,8 @@ class ChunkedBody:
             raise HeadTooLarge(f"a line of the chunked body is longer than {limit} bytes")
         if end:
             return data[start:end], end
+        if -1 < data.find(b"\r", start) < len(data) - 1:
+            raise BadRequest(f"a CR without LF in the chunked body: {quote(data[start:])}")
         self._held = data[start:]
         return b"", start
 

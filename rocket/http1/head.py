@@ -279,10 +279,13 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         end = data.find(b"\n", begin)
         line = data[begin:] if end < 0 else data[begin:end]
         if len(line) > limits.request_line + 1:  # its CR
+            if line.find(b" ", 0, limits.request_line) < 0:  # RFC 9112, 3, has a status for each
+                raise NotImplementedByServer(f"the method is longer than {limits.request_line} bytes")
             raise TargetTooLong(f"the request line is longer than {limits.request_line} bytes")
         if end < 0:
             if line and line != b"\r" and _method_start(line[:40]) is None:
                 raise BadRequest(f"not an HTTP request: {quote(line)}")
+            _check_no_bare_cr(line)
             return 0
         _check_request_line(line)
         start = end + 1
@@ -300,6 +303,7 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         start = end + 1
     if line[:1] in {b" ", b"\t"}:
         _check_field(line)
+    _check_no_bare_cr(line)
     if len(data) - begin > limits.head_size:
         raise HeadTooLarge(f"the head is longer than {limits.head_size} bytes")
     if start > first:
@@ -307,6 +311,15 @@ def check_partial(data: bytes, start: int, limits: Limits) -> int:
         if count > limits.fields:
             raise HeadTooLarge(f"{count} header fields, more than {limits.fields}")
     return start
+
+
+def _check_no_bare_cr(line: bytes) -> None:
+    """Refuse a line that has no LF yet, and a CR before its last byte: nothing can make it good (RFC 9112, 2.2).
+
+    A client that ends its lines with CR alone would else be told so only by the timeout.
+    """
+    if -1 < line.find(b"\r") < len(line) - 1:
+        raise BadRequest(f"a CR without LF: {quote(line)}")
 
 
 def _check_request_line(line: bytes) -> None:

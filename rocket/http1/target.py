@@ -10,10 +10,11 @@ from urllib.parse import unquote_to_bytes
 from rocket.errors import BadRequest, NotImplementedByServer
 from rocket.http1.grammar import quote
 
-# RFC 3986, 3.2.2 and 3.2.3. An empty name is in the grammar, but no http URI may have one (RFC 9110, 4.2.1).
+# RFC 3986, 3.2.2 and 3.2.3. An empty name is in the grammar, but no http URI may have one (RFC 9110, 4.2.1). Nor is a
+# comma taken, which is in the grammar, but in no name: two Host fields that somebody has put together look like that.
 _HOST = re.compile(
-    r"(?:\[(?:([0-9A-Fa-f:.]{2,45})|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]"
-    r"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)"
+    r"(?:\[(?:([0-9A-Fa-f:.]{2,45})|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+;=:]+)\]"
+    r"|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+)"
     r"(?::([0-9]{0,5}))?"
 ).fullmatch
 _ABSOLUTE = re.compile(r"https?://([^/?]*)([^?]*)(?:\?(.*))?", re.IGNORECASE | re.DOTALL).fullmatch

@@ -79,6 +79,8 @@ def test_a_line_that_is_no_size_is_refused(line):
         b"0\r\nX-A: b\0\r\n\r\n",
         b"0\r\nX-A: b\rc\r\n\r\n",
         b"0\r\nGET / HTTP/1.1\r\n\r\n",
+        b"5\rhello\r0\r\r",
+        b"0\r\nX-A: b\r\r",
     ],
 )
 def test_refused(wire):
