@@ -127,6 +127,22 @@ class Connection:
         self.buffer = self.buffer + data if self.buffer else data
         return True
 
+    def fill_into(self, view: memoryview) -> int:
+        """Read once what has come into *view*, past the buffer; return how many bytes.
+
+        0 if nothing has come, also at the end of the stream, then *eof* is set. Raises ConnectionLost. *view* must
+        not be empty, the buffer must be, and the connection not *secure*.
+        """
+        try:
+            count = self.sock.recv_into(view)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as exc:
+            raise ConnectionLost(str(exc)) from exc
+        if not count:
+            self.eof = True
+        return count
+
     def read(self, size: int = -1) -> Optional[bytes]:
         """Return *size* bytes, or with -1 all that has come; None if they have not come yet.
 

@@ -8,7 +8,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Optional
 
 from rocket import http1
-from rocket.connection import NEVER
+from rocket.connection import NEVER, RECEIVE_BYTES
 from rocket.errors import ApplicationError, ConnectionLost, ReadTimeout, RocketError
 from rocket.workers.after import CLOSE, LINGER, NEXT, After
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rocket.workers.base import Options
 
 UNREAD_BYTES = 1 << 18  # of a body that the application did not read; more is not looked at for its end
+READS = 64  # receives of a body in one turn, at most
 GRACE = 5.0  # s: a body's rate is not looked at before
 
 
@@ -43,6 +44,40 @@ class Incoming:
         self._left -= len(data)
         self.done = not self._left
         return data
+
+    def receive(self, connection: Connection, piece: memoryview) -> tuple[bool, int]:
+        """Receive into *piece* what has come of the body; return whether anything came, and how much of it is body.
+
+        The connection's buffer must be empty, *piece* at least 2 * RECEIVE_BYTES long. Goes on for as long as the peer
+        is as quick as we are, until *piece* is full or READS were made: then it is the others' turn. Raises BadRequest,
+        ConnectionLost.
+        """
+        if self._chunked is None and not connection.secure:
+            return self._receive_all(connection, piece)
+        came = count = 0
+        for _ in range(READS):
+            # A TLS record that had begun may come with what is received now.
+            if self.done or came + 2 * RECEIVE_BYTES > len(piece) or not connection.fill():
+                break
+            data, connection.buffer = connection.buffer, b""
+            came += len(data)  # counted with what is not content: to read a million chunks of a byte takes long
+            data = self.feed(data)
+            piece[count : count + len(data)] = data
+            count += len(data)
+        return came > 0, count
+
+    def _receive_all(self, connection: Connection, piece: memoryview) -> tuple[bool, int]:
+        """The same for bytes that are all content: without a copy, and nothing behind them is read."""
+        count = 0
+        end = min(len(piece), self._left)
+        for _ in range(READS):
+            received = connection.fill_into(piece[count:end])
+            count += received
+            if not received or count == end:
+                break
+        self._left -= count
+        self.done = not self._left
+        return count > 0, count
 
 
 class StreamedBody(io.BufferedReader):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import tempfile
 from io import BufferedRandom, BytesIO
-from typing import IO, TYPE_CHECKING, Any, Optional, Protocol
+from typing import IO, TYPE_CHECKING, Any, Optional, Protocol, Union
 
 from rocket import http1
 from rocket.connection import LOOKS, NEVER
 from rocket.errors import ConnectionLost, WriteTimeout
 from rocket.workers.after import CLOSE, LINGER, NEXT, READ_MORE, WRITE_MORE, After
+from rocket.workers.pieces import borrow, give_back
 from rocket.workers.report import report
 from rocket.workers.stream import GRACE, Incoming, StreamedBody
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rocket.workers.base import Worker
 
 DRAIN_BYTES = 1 << 20  # what is read and dropped after an answer that ends the connection
-READS = 16  # receives of a body in one turn: then it is the others' turn
 PATIENCE = 1.0  # s: when a body has stalled for so long, the application may begin without the rest
 
 
@@ -80,17 +80,19 @@ class BodyTask:
 
     def step(self, worker: Worker, connection: Connection) -> After:
         expired, self._expired = self._expired, False
-        for reads in range(READS):
-            if not connection.fill():
-                if connection.eof:
-                    raise ConnectionLost("the peer went away in the middle of a body")
-                if not reads and not expired:
-                    return READ_MORE  # part of a TLS record: none of the body, so no more time is given
-                break
+        try:
+            came = self._receive(connection, worker.options.body_buffer)
+        except ConnectionLost:
+            raise
+        except OSError as exc:
+            return self._give_up(worker, connection, exc)
+        if connection.eof and not self._incoming.done:
+            raise ConnectionLost("the peer went away in the middle of a body")
+        if came:
             self._stalled = False
-            after = self.feed(worker, connection)
-            if after is not READ_MORE:
-                return after
+            return self._go_on(worker, connection)
+        if not expired:
+            return READ_MORE  # part of a TLS record: none of the body, so no more time is given
         if self._stalled and not worker.draining and worker.services.begin_early():
             connection.task = None
             try:
@@ -112,11 +114,24 @@ class BodyTask:
         """Take what is in the buffer."""
         data, connection.buffer = connection.buffer, b""
         data = self._incoming.feed(data)
-        if data:
-            try:
-                self._add(data, worker.options.body_buffer)
-            except OSError as exc:
-                return self._give_up(worker, connection, exc)
+        try:
+            self._add(data, worker.options.body_buffer)
+        except OSError as exc:
+            return self._give_up(worker, connection, exc)
+        return self._go_on(worker, connection)
+
+    def _receive(self, connection: Connection, body_buffer: int) -> bool:
+        """Receive what has come of the body, and keep it; return whether anything came."""
+        piece = borrow()
+        try:
+            came, count = self._incoming.receive(connection, piece)
+            self._add(piece[:count], body_buffer)
+        finally:
+            give_back(piece)
+        return came
+
+    def _go_on(self, worker: Worker, connection: Connection) -> After:
+        """Wait for the rest, or answer the request if there is none."""
         if not self._incoming.done:
             if worker._clock() > self._began + self._allowed(worker.options.min_body_rate):
                 return worker.refuse(connection, 408, "the request's body comes too slowly")
@@ -149,7 +164,9 @@ class BodyTask:
         body = StreamedBody(self._incoming, connection, worker.options, self._body(), patience=patience)
         return body.finish(worker.respond(connection, self._head, self._fields, body))
 
-    def _add(self, data: bytes, body_buffer: int) -> None:
+    def _add(self, data: Union[bytes, memoryview], body_buffer: int) -> None:
+        if not data:
+            return
         self._size += len(data)
         if self._file is not None:
             self._file.write(data)

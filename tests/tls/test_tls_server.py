@@ -236,6 +236,18 @@ def test_nothing_is_mixed_up_between_many_clients(serve, client, monitor, hasty_
     assert server.stats["closed"] == server.stats["accepted"] == 40
 
 
+@pytest.mark.parametrize("name", HERE)
+def test_a_body_of_many_pieces_and_a_request_behind_it(serve, connect, authority, name):
+    body = random.Random(4).randbytes((3 << 20) + 5)
+    with client_context(authority).wrap_socket(connect(serve(monitor=name)), server_hostname="localhost") as sock:
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body + GET % b"/")
+        with sock.makefile("rb") as answers:
+            for expected in (body, b"hello"):
+                while answers.readline() != b"\r\n":
+                    pass
+                assert answers.read(len(expected)) == expected
+
+
 def test_keys_are_changed_between_requests_and_in_a_body(serve, connect, authority):
     peer = Peer(connect(serve()), client_context(authority), "localhost")
     peer.shake()
