@@ -168,14 +168,12 @@ class BodyTask:
         if not data:
             return
         self._size += len(data)
-        if self._file is not None:
-            self._file.write(data)
-            return
-        self._memory.write(data)
-        if self._size > body_buffer:
+        if self._file is None and self._size > body_buffer:
+            # What came now goes straight there, or body_buffer would be exceeded by a piece.
             self._file = SpooledBody()
             self._file.write(self._memory.getvalue())
             self._memory = BytesIO()
+        (self._memory if self._file is None else self._file).write(data)
 
     def _give_up(self, worker: Worker, connection: Connection, exc: OSError) -> After:
         """The temporary file cannot be made, or written to: no descriptor, no room on the disk."""
