@@ -50,7 +50,10 @@ def test_a_measurement_has_what_clients_and_server_saw(start):
     target = start()
     target.wait()
     driver = Driver(target, Requests(("/wait",)), {})
-    sample = driver.measure(fixed(4), 2, 1.0)  # s: a busy machine may tell late that the seconds have begun
+    for seconds in (1.0, 5.0, 20.0):  # a busy machine may tell so late that they have begun that they are over
+        sample = driver.measure(fixed(4), 2, seconds)
+        if sample.turn > 0:
+            break
     assert sample.requests > 0
     assert sample.errors == {}
     assert sample.threads == 4
