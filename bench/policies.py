@@ -41,7 +41,7 @@ RESULTS = HERE / "results" / "policies.json"
 PAGE = HERE / "POLICIES.md"
 IMAGES = HERE / "results"
 
-NAMES = ("cpu-over", "io-step", "mixed", "square", "leak", "stuck20", "bursts", "io-to-cpu", "hog-io")
+NAMES = ("cpu-over", "io-step", "mixed", "square", "leak", "stuck20", "reports", "bursts", "io-to-cpu", "hog-io")
 POLICIES = ("adaptive", "queue", "stall", "load")
 SIZES = (2, 4, 16, 64)
 SECONDS = 10.0

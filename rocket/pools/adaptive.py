@@ -15,6 +15,11 @@ FULL = 0.98  # of the CPU: more threads only add switching. In between nothing c
 AGE = 0.005  # s: what the head of the queue may wait before that means anything
 SHORTEST_STALL, LONGEST_STALL = 0.02, 0.25  # s
 STALL = 12  # mean turns: when nothing has moved for so long, it stalls
+LONG = 12  # usual turns: what takes longer takes long,
+SHORTEST_LONG, UNKNOWN_LONG = 0.02, 1.0  # s: at the least; as long as nobody knows what is usual
+SHARE_PAUSE, SHARE_STEP = 0.05, 4  # s: how often the share of those who wait beside it grows, by one worker in so many,
+SHARE_MOST = 8  # at most to so many for each that takes long,
+SHARE_LEFT = 0.1  # of the CPU: and not when that uses no more than this
 WINDOW = 30.0  # s: shrinking goes to the peak in this time
 SHRINK_PAUSE = 1.0  # s
 REGRET = 3.0  # s: a cut that is undone so soon was wrong,
@@ -36,9 +41,10 @@ class AdaptivePolicy(ScalingPolicy):
     that is 1 + b/c from any number below it, so growing does not search: it arrives.
 
     Above 0.98 of the CPU the goal falls by a tenth each 0.3 s, to the floor: the cores it can use plus
-    *spare*, so that another request can be read while one computes. Requests that have been at it for more than a
-    second do not count. When nothing moves for 12 usual turns (within 20 to 250 ms) one worker more is let in, whatever
-    the CPU says. Nothing waits: shrink by a quarter of the surplus each second, to 1.25 of the peak in *window* s.
+    *spare*, so that another request can be read while one computes. Requests that take long, 12 times as long as is
+    usual (20 ms at the least), do not count, and those that wait behind them get workers until they have enough of the
+    CPU (`_room`). When nothing moves for 12 usual turns (within 20 to 250 ms) one worker more is let in, whatever the
+    CPU says. Nothing waits: shrink by a quarter of the surplus each second, to 1.25 of the peak in *window* s.
 
     Every constant is a time or a ratio, and every mean knows dt, so it may be asked at any pace. Where workers
     compute but neighbours take the CPU, they look as if they waited; then what they get is all there is (`_starved`).
@@ -64,6 +70,11 @@ class AdaptivePolicy(ScalingPolicy):
         self._others = 0.0  # mean: cores that threads outside of the pool used
         self._process = ROBBED  # mean: share of the CPU that the process got while all of it was taken; at most this
         self._turn = 0.01  # s, mean
+        self._long = 0  # workers at turns that take long
+        self._long_cpu = 0.0  # mean: share of the CPU that turns use which are not finished
+        self._brief = self._rate = 0.0  # means: workers at other turns; turns finished per second
+        self._extra = 0  # workers that those get beside the ones that take long
+        self._extra_at = -math.inf  # monotonic s: when that was changed last
         self._cut = self._grown = -math.inf  # monotonic s: the last cut, the last escape from a stall
         self._full_cut = (-math.inf, 0)  # monotonic s, workers: the last cut for a full CPU, and the goal before
         self._needed = (-math.inf, 0)  # monotonic s, workers: when such a cut was undone, and the goal before it
@@ -109,6 +120,12 @@ class AdaptivePolicy(ScalingPolicy):
         self._others += weight * (max(0.0, r.proc_cpu - r.cpu) - self._others)
         if r.finished:
             self._turn += weight * (r.wall / r.finished - self._turn)
+        # By Little's law, without those that take long: one of them, when it ends, would count as much as thousands.
+        limit = max(SHORTEST_LONG, LONG * self._brief / self._rate) if self._rate else UNKNOWN_LONG
+        self._long = sum(age > limit for age in r.ages)
+        self._brief += weight * (max(0.0, r.busy_avg - self._long) - self._brief)
+        self._rate += weight * (r.finished / r.dt - self._rate)
+        self._long_cpu += weight * ((r.cpu - r.turn_cpu / r.dt) / cap - self._long_cpu)
 
     def _starved(self) -> bool:
         """Whether neighbours take the CPU that the workers would use.
@@ -140,13 +157,49 @@ class AdaptivePolicy(ScalingPolicy):
 
     # ------------------------------------------------------------------ what follows
 
+    def _room(self, r: Readings, floor: int, waits: bool) -> int:
+        """How many workers there may be beside those that take long, and with them.
+
+        CPU and GIL are shared among all that compute. Where h of them take long, k others get k / (h + k) of it: to
+        have a share of 0.8 takes four for each. What share they need nobody says, so *extra* grows while they wait, as
+        long as some are finished (or there would just be more of the long ones) and there is something to be had; it
+        shrinks when none waits.
+        """
+        if not self._long:
+            self._extra = 0
+            # Where all take seconds that is usual, but a few more may be let in all the same.
+            return floor + min(r.stuck, 2 * floor)
+        room = floor + self._long + self._extra
+        if r.oldest <= AGE:
+            if r.now - self._extra_at > SHRINK_PAUSE and self._extra:
+                self._extra_at = r.now
+                self._extra -= max(1, self._extra // 4)
+        elif (
+            waits
+            and r.goal >= room
+            and self._extra < SHARE_MOST * self._long
+            and r.finished
+            and self._long_cpu > SHARE_LEFT
+            and r.now - self._extra_at > SHARE_PAUSE
+        ):
+            self._extra_at = r.now
+            self._extra += max(1, (floor + self._extra) // SHARE_STEP)
+        return floor + self._long + self._extra
+
+    def _let_in(self, r: Readings, room: int) -> int:
+        others = f"{self._long} take much longer than is usual" if self._long else f"{r.stuck} are stuck"
+        self.reason = f"{others}, {r.queued} wait beside them"
+        return room
+
     def _when_full(self, r: Readings, floor: int, waits: bool, stalled: bool) -> int:
-        when, needed = self._needed
-        base = max(floor + r.stuck, needed if r.now - when < REMEMBER else 0)
-        room = floor + min(r.stuck, 2 * floor)
+        room = self._room(r, floor, waits)
         if waits and r.goal < room:
-            self.reason = f"the CPU is full, {r.stuck} are at it for more than 1 s"
-            return room
+            return self._let_in(r, room)
+        when, needed = self._needed
+        base = max(room, floor + r.stuck, needed if r.now - when < REMEMBER else 0)
+        if self._long:
+            # They would fill the CPU all alone, which says nothing of the others: these may wait for something else.
+            base = r.goal if waits else max(base, self._long + math.ceil(1.25 * self._brief) + 1)
         if r.goal > base and not stalled and r.now - self._cut >= TAU:
             self._cut = r.now
             self._full_cut = r.now, r.goal
@@ -166,8 +219,8 @@ class AdaptivePolicy(ScalingPolicy):
             target *= self._process
             used = max(used, r.cpu / cap)
         knee = max(floor + 1, math.ceil((self._busy - r.stuck) * target / max(used, 1e-3))) + r.stuck
-        room = used < target and not self._mistaken(r)
-        if r.goal < knee and (room or r.goal < floor + r.stuck):
+        may_grow = used < target and not self._mistaken(r)
+        if r.goal < knee and (may_grow or r.goal < floor + r.stuck):
             when, before = self._full_cut
             if r.goal < before and r.now - when < REGRET:
                 self._needed = r.now, before
@@ -176,6 +229,9 @@ class AdaptivePolicy(ScalingPolicy):
                 f"the workers use {self._used:.0%} of the CPU they can"
             )
             return min(r.goal + min(r.queued, max(1, r.goal)), knee)
+        room = self._room(r, floor, waits=True)
+        if r.goal < room:
+            return self._let_in(r, room)
         if stalled and r.now - self._grown > self._patience:
             return self._escape(r)
         self.reason = f"{r.goal} workers nearly fill the CPU ({self._used:.0%})"

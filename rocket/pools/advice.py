@@ -43,6 +43,7 @@ class Adviser:
         self._bell = threading.Semaphore(0)
         self._thread: Optional[threading.Thread] = None
         self.thinking = False  # from `ask` on, until `take` has the answer
+        self.asked: Optional[ScalingPolicy] = None  # while it thinks; by now the controller may have another one
 
     def ask(self, policy: ScalingPolicy, readings: Readings) -> bool:
         """Ask *policy*, unless the last question has not been answered. The controller's. May raise RuntimeError."""
@@ -53,6 +54,7 @@ class Adviser:
             thread.start()
             self._thread = thread
         self.thinking = True
+        self.asked = policy
         self._question = policy, readings
         self._bell.release()
         return True
@@ -64,6 +66,7 @@ class Adviser:
             return None  # and nothing is stored: the answer may be coming just now
         self._advice = None
         self.thinking = False
+        self.asked = None
         return advice
 
     def stop(self, timeout: float) -> None:

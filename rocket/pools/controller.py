@@ -285,10 +285,11 @@ class Controller:
         self._journal.tend(now)
 
     def _ask(self, now: float, counts: Counts) -> None:
-        if self._adviser.thinking and now - self._asked_at >= SLOW and self._slow_policy is not self.policy:
-            self._slow_policy = self.policy
-            log.warning("the policy %r has not answered for %.1f s; the goal stays", self.policy, now - self._asked_at)
         if self._adviser.thinking:
+            thinker = self._adviser.asked
+            if now - self._asked_at >= SLOW and self._slow_policy is not thinker:
+                self._slow_policy = thinker
+                log.warning("the policy %r has not answered for %.1f s; the goal stays", thinker, now - self._asked_at)
             return
         self._ask_now = False
         policy = self.policy
@@ -329,6 +330,7 @@ class Controller:
             gil=gil,
             min=self.pool.min_threads,
             max=self.pool.max_threads,
+            ages=counts.ages,
             since_start=max(0.0, now - counts.last_turn),
             turn_cpu=max(0.0, cpu[1] - cpu_before[1]),
             cpu=max(0.0, cpu[0] - cpu_before[0]) / dt,

@@ -55,6 +55,7 @@ class Readings:
     gil: bool  #: whether the GIL is on now
     min: int  #: min_threads
     max: int  #: max_threads
+    ages: tuple[float, ...] = ()  #: for how long each busy worker has been at its turn by now, longest first
     since_start: float = 0.0  #: since a worker last began or finished a turn
     turn_cpu: float = 0.0  #: CPU time of the turns finished over dt, with their share of polling
     cpu: float = 0.0  #: cores that the worker threads used over dt

@@ -393,6 +393,7 @@ class _Simulation:
     def _readings(self) -> Readings:
         load, window = self.load, self._window
         dt = self.now - window.since
+        ages = sorted((self.now - job.started for job in self.serving), reverse=True)
         return Readings(
             now=self.now,
             dt=dt,
@@ -401,7 +402,7 @@ class _Simulation:
             busy=self.busy,
             busy_avg=window.busy / dt,
             busy_max=window.busy_max,
-            stuck=sum(self.now - job.started > STUCK for job in self.serving),
+            stuck=sum(age > STUCK for age in ages),
             queued=len(self.queue),
             oldest=self.now - self.queue[0].arrived if self.queue else 0.0,
             arrived=window.arrived,
@@ -412,6 +413,7 @@ class _Simulation:
             gil=load.gil,
             min=self.least,
             max=self.most,
+            ages=tuple(ages),
             since_start=self.now - self.last_turn,
             turn_cpu=window.turn_cpu,
             cpu=window.cpu / dt,

@@ -85,6 +85,7 @@ class Counts(NamedTuple):
     wall: float  # s, of those and of the turns in progress
     turn_wall: float  # s, of those alone
     last_turn: float  # monotonic s: when one began or ended
+    ages: tuple[float, ...] = ()  # s: how long each turn in progress takes by now, longest first
 
 
 class Past(NamedTuple):
@@ -116,23 +117,34 @@ class Crew(NamedTuple):
     def counts(self, queue: deque[Connection], now: float, *, goal: int, awake: int) -> Counts:
         """Add up what the threads are doing at *now* (monotonic s)."""
         finished, wall = self.past.finished, self.past.wall
-        busy = stuck = 0
-        turning = last_turn = 0.0
+        ages = []
+        last_turn = 0.0
         for slot in self.slots:
             finished += slot.finished
             wall += slot.wall
             since = slot.since
             last_turn = max(last_turn, since)
             if slot.connection is not None:
-                busy += 1
-                turning += max(0.0, now - since)
-                stuck += now - since > STUCK
+                ages.append(max(0.0, now - since))
         try:
             oldest = max(0.0, now - queue[0].since)
         except IndexError:
             oldest = 0.0
-        threads, queued = len(self.slots), len(queue)
-        return Counts(threads, goal, awake, busy, stuck, queued, oldest, finished, wall + turning, wall, last_turn)
+        ages.sort(reverse=True)
+        return Counts(
+            threads=len(self.slots),
+            goal=goal,
+            awake=awake,
+            busy=len(ages),
+            stuck=sum(age > STUCK for age in ages),
+            queued=len(queue),
+            oldest=oldest,
+            finished=finished,
+            wall=wall + sum(ages),
+            turn_wall=wall,
+            last_turn=last_turn,
+            ages=tuple(ages),
+        )
 
     def cpu_seconds(self) -> Optional[float]:
         """Return the seconds of CPU that all have used so far; None if the host has no CPU clocks of threads."""

@@ -100,6 +100,10 @@ WORKLOADS: dict[str, Workload] = {
             lambda time: 200 if 5 <= time < 5.06 else 100,
             _sometimes(0.7, lambda time, random: (cpu(2.0),), _FEW_MS, (5, 5.06)), seed=9,
         ),
+        _workload(
+            "reports", "1 ms of CPU and waits 20 ms; one of 500 computes for 1.5 s",
+            200, _sometimes(0.002, lambda time, random: (cpu(1.5),), _waiting(0.02, 0.001)), seed=15,
+        ),
         _workload("heavy-tail", "CPU of very different lengths", 140, _heavy_tailed, seed=11),
         _workload(
             "bursts", "2 ms of CPU, and one of 125 computes for 200 ms",

@@ -92,3 +92,31 @@ def visitors(number, *, gil):
         hogs=1 if gil and chance.random() < 0.1 else 0,
         share=chance.choice([1, 1, 1, 1, 0.7]),
     )
+
+
+def reports(number, *, gil):
+    """Return another workload of this number: many short requests, and a few that compute for up to 5 s."""
+    chance = random.Random(424200 + number)
+    cores = 1 if gil else 4
+    computing = 10 ** chance.uniform(-3.5, -2.0)  # s
+    waiting = chance.choice([0, 0, 0.005, 0.05])  # s
+    short = min(600, chance.choice([0.1, 0.2, 0.4, 0.6]) * cores / computing)  # requests/s
+    long = 10 ** chance.uniform(-1.0, 0.5)  # s
+    rare = chance.choice([0.1, 0.2, 0.4, 0.6, 0.8]) * cores / long  # requests/s
+    share = rare / (rare + short)
+
+    def request(time, random):
+        if random.random() < share:
+            return (cpu(long * random.choice([0.5, 1, 1.5])),)
+        seconds = random.expovariate(1 / computing)
+        return (cpu(seconds / 2), io(waiting), cpu(seconds / 2)) if waiting else (cpu(seconds),)
+
+    return Workload(
+        f"reports {number}",
+        lambda: poisson(rare + short, request, seconds=SECONDS, seed=number),
+        about=f"{computing * 1e3:.1f} ms, waits {waiting * 1e3:.0f} ms, {short:.0f}/s; {long:.1f} s, {rare:.2f}/s",
+        seconds=SECONDS,
+        gil=gil,
+        cpus=2.0 if gil else 4.0,
+        contention=chance.choice([0, 0.002, 0.005]),
+    )

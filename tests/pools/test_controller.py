@@ -213,6 +213,20 @@ class Slow:
         return 7
 
 
+def test_policy_that_sleeps_is_named_also_when_there_is_another(clock, caplog):
+    policy = Slow()
+    controller, _ = make(policy, clock)
+    clock.now += 1.0
+    controller._tend()
+    assert policy.asked.wait(PATIENCE)
+    controller.policy = Slow()
+    clock.now += 1.0
+    controller._tend()
+    assert [repr(policy) in line for line in caplog.messages if "has not answered" in line] == [True]
+    policy.go_on.set()
+    controller.stop()
+
+
 def test_policy_that_sleeps_holds_nobody_up_and_is_named_once(clock, caplog):
     policy = Slow()
     controller, pool = make(policy, clock)

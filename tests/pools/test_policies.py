@@ -231,6 +231,44 @@ def test_adaptive_does_not_count_the_stuck():
     assert goals[-1] >= 8
 
 
+BESIDE_LONG = {"cpu": 1.0, "finished": 10, "wall": 0.1, "turn_cpu": 0.004, "ages": (0.3, 0.3, 0.01), "stuck": 0}
+
+
+def test_adaptive_gives_short_turns_a_share_beside_long_ones():
+    """The CPU is full, two turns take long and use most of it, turns of 10 ms wait: up to eight for each long one."""
+    policy = AdaptivePolicy()
+    goals = ask(policy, 3, 3, **BESIDE_LONG)
+    assert goals == sorted(goals)
+    assert goals[-1] == 2 + 2 + 16
+    assert max(after - before for before, after in zip(goals, goals[1:])) <= 5  # in steps, to see what each brings
+    assert policy.reason.startswith(("2 take much longer than is usual, 100 wait", "the CPU is full"))
+
+
+def test_adaptive_lets_nobody_in_beside_long_turns_that_use_little():
+    assert max(ask(AdaptivePolicy(), 3, 3, **{**BESIDE_LONG, "turn_cpu": 0.01})) <= 2 + 2 + 1
+
+
+def test_adaptive_lets_nobody_in_beside_long_turns_while_nothing_is_finished():
+    """All may be such: more of them would only take longer."""
+    assert max(ask(AdaptivePolicy(), 3, 3, **{**BESIDE_LONG, "finished": 0})) <= 2 + 2 + 1
+
+
+def test_adaptive_does_not_cut_what_waits_beside_long_turns():
+    assert set(ask(AdaptivePolicy(), 3, 40, **{**BESIDE_LONG, "ages": (0.9, 0.9, 0.01)})) == {40}
+
+
+def test_adaptive_forgets_the_share_when_no_turn_takes_long():
+    policy = AdaptivePolicy()
+    goal = ask(policy, 3, 3, **BESIDE_LONG)[-1]
+    assert ask(policy, 10, goal, **{**BESIDE_LONG, "ages": (0.01,)})[-1] == 2
+
+
+def test_turns_that_all_take_a_second_are_not_long():
+    policy = AdaptivePolicy()
+    goals = ask(policy, 20, 3, cpu=1.0, finished=1, wall=2.0, turn_cpu=0.01, dt=0.7, ages=(2.0, 1.9, 1.8), stuck=3)
+    assert goals[-1] <= 2 + 2 * 2
+
+
 def test_adaptive_counts_on_all_cpus_without_the_gil():
     goals = ask(AdaptivePolicy(), 3, 2, cpu=4.0, gil=False, cpus=4.0, finished=1, wall=0.1)
     assert goals[-1] == 5
@@ -291,6 +329,7 @@ def any_readings(draw):
         swap_free=draw(st.none() | shares),
         rss=draw(st.none() | counts),
         throttled=draw(st.none() | shares),
+        ages=tuple(sorted(draw(st.lists(times, max_size=20)), reverse=True)),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import geometric_mean
 
 import pytest
-from holdout import holdout, visitors
+from holdout import holdout, reports, visitors
 
 from rocket.errors import ConfigError
 from rocket.pools import AdaptivePolicy, FixedPolicy, LoadPolicy, QueuePolicy, ScalingPolicy, StallPolicy
@@ -212,11 +212,13 @@ def judge(ratios, throughput=(0.97, 0.93), p99=(1.15, 1.5)):
 BEST = {
     True: {
         "cpu60": 1, "cpu-over": 1, "io-step": 64, "mixed": 16, "square": 64, "stuck20": 32, "leak": 64,
-        "hogs": 8, "heavy-tail": 8, "bursts": 8, "hog-io": 32, "hog-cpu": 4, "io-to-cpu": 32, "both-over": 16,
+        "hogs": 8, "reports": 32, "heavy-tail": 8, "bursts": 8, "hog-io": 32, "hog-cpu": 4, "io-to-cpu": 32,
+        "both-over": 16,
     },
     False: {
         "cpu60": 4, "cpu-over": 4, "io-step": 64, "mixed": 16, "square": 64, "stuck20": 32, "leak": 64,
-        "hogs": 8, "heavy-tail": 4, "bursts": 4, "hog-io": 32, "hog-cpu": 4, "io-to-cpu": 64, "both-over": 32,
+        "hogs": 8, "reports": 32, "heavy-tail": 4, "bursts": 4, "hog-io": 32, "hog-cpu": 4, "io-to-cpu": 64,
+        "both-over": 32,
     },
 }  # fmt: skip
 BEST_HOLDOUT = {
@@ -226,6 +228,10 @@ BEST_HOLDOUT = {
 BEST_VISITORS = {
     True: (32, 1, 128, 32, 32, 128, 16, 4, 16, 1, 1, 4, 8, 64, 32, 4, 16, 4, 32, 32, 32, 64, 1, 16),
     False: (128, 4, 128, 128, 128, 128, 32, 8, 32, 4, 4, 8, 16, 128, 32, 16, 64, 8, 64, 128, 64, 128, 4, 64),
+}
+BEST_REPORTS = {
+    True: (32, 16, 32, 4, 8, 16, 8, 4, 32, 4, 32, 2, 8, 2, 8, 32, 32, 8, 4, 32, 8, 32, 32, 32),
+    False: (32, 16, 64, 8, 16, 64, 16, 4, 32, 4, 128, 4, 4, 4, 4, 8, 64, 32, 8, 64, 8, 64, 32, 32),
 }
 
 
@@ -253,6 +259,16 @@ def test_adaptive_is_as_good_at_the_limit_of_the_cpu(gil):
         for number in range(HOLDOUTS)
     }
     judge(ratios, p99=(1.15, 1.5 if gil else 1.6))
+
+
+@pytest.mark.parametrize("gil", [True, False], ids=["gil", "free-threaded"])
+def test_adaptive_serves_short_requests_beside_long_ones(gil):
+    """With a GIL numbers 2 and 15 have 0.9 of the throughput, and less p99; in number 10 0.2 s pass for waiting."""
+    ratios = {
+        number: compare(AdaptivePolicy(), reports(number, gil=gil), BEST_REPORTS[gil][number])
+        for number in range(HOLDOUTS)
+    }
+    judge(ratios, throughput=(0.97, 0.88), p99=(1.15, 1.7 if gil else 1.5))
 
 
 def test_adaptive_regrets_a_cut_that_it_had_to_undo():
@@ -288,6 +304,8 @@ def test_sizes_are_the_best_ones(gil):
     assert best == [f"fixed:{size}" for size in BEST_HOLDOUT[gil]]
     best = [best_fixed(visitors(number, gil=gil)).policy for number in range(HOLDOUTS)]
     assert best == [f"fixed:{size}" for size in BEST_VISITORS[gil]]
+    best = [best_fixed(reports(number, gil=gil)).policy for number in range(HOLDOUTS)]
+    assert best == [f"fixed:{size}" for size in BEST_REPORTS[gil]]
 
 
 def test_adaptive_converges_within_a_second_after_a_step():
