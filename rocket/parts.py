@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -62,7 +63,8 @@ class Parts:
         self._drained = threading.Event()
         # Every open connection: add and discard are atomic. So closed = accepted - len.
         self._connections: set[Connection] = set()
-        self._workers: list[Worker] = []  # appended to by the controller
+        # Those of the pool, which keeps them for as long as their threads live. Replaced by who starts a thread.
+        self._workers: list[weakref.ref[Worker]] = []
         self._stopped = False
         self.certificates = Certificates(binds, config)  # first: it has nothing open if it fails
         monitor = monitors.opened(make_monitor, config.monitor)
@@ -230,8 +232,8 @@ class Parts:
 
     def _make_worker(self) -> Callable[[Connection], None]:
         worker = self._new_worker()
-        self._workers.append(worker)
-        worker.draining = self.draining  # after the append, or a drain in between would miss it
+        self._workers = [ref for ref in self._workers if ref() is not None] + [weakref.ref(worker)]
+        worker.draining = self.draining  # after it is there, or a drain in between would miss it
         return worker.run
 
     def _new_worker(self) -> Worker:
@@ -290,8 +292,10 @@ class Parts:
         self.draining = True
         for listener in self.listeners:
             listener.stop()
-        for worker in list(self._workers):
-            worker.draining = True
+        for ref in self._workers:
+            worker = ref()
+            if worker is not None:
+                worker.draining = True
         self._clerk.draining = True
         # Whoever closed the last connection while the listeners still accepted, has said so too early.
         self._drained.clear()

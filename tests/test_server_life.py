@@ -1,19 +1,21 @@
 """Servers are started, run, signalled, started again; what cannot be is refused. (Their end: test_server.py.)"""
 
 import contextlib
+import gc
 import http.client
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 from core_helpers import PATIENCE, all_ended, count_descriptors, thread, until
 from process_helpers import ROOT
 from server_helpers import GET, App, answer, ask, connect, rest, rocket_threads, serving
 
-from rocket import BindError, ConfigError, Server, Worker
+from rocket import BindError, ConfigError, Server, Worker, WSGIWorker
 from rocket.workers.base import CLOSE, READ_MORE
 
 
@@ -40,6 +42,26 @@ def test_start_and_stop_20_times_leaks_nothing(app):
             before = count_descriptors()  # what Python opened for the first request stays
     until(lambda: count_descriptors() <= before)
     all_ended("rocket-")
+
+
+def test_worker_goes_with_its_thread(serve):
+    """A pool that grows and shrinks for weeks must not keep what each of its threads had."""
+    workers = []
+
+    class Noted(WSGIWorker):
+        def __init__(self, *args):
+            super().__init__(*args)
+            workers.append(weakref.ref(self))
+
+    server = serve(worker=Noted, scaling="fixed:3", min_threads=1, max_threads=3, thread_idle_timeout=0.01)
+    until(lambda: server.stats["threads"] == 3)
+    made = len(workers)
+    server.scaling = "fixed:1"
+    until(lambda: server.stats["threads"] == 1)
+    server.scaling = "fixed:2"  # what starts a thread looks for workers that are gone
+    until(lambda: server.stats["threads"] == 2)
+    until(lambda: gc.collect() >= 0 and sum(ref() is not None for ref in workers) == made - 1)
+    assert ask(server) == (200, b"hello")
 
 
 def test_two_servers_in_one_process(serve):
