@@ -165,10 +165,13 @@ def _read_request_line(line: str) -> Optional[tuple[str, str, int]]:
 
 def _read_field(line: str, fields: dict[str, str]) -> Optional[tuple[str, str]]:
     """Return a field line's key and value; the key is "" if the field is to be dropped. None: it is malformed."""
-    if _good_field(line) is None:
-        return None
-    name, _, value = line.partition(":")
-    key = _NAMES.get(name) or _cgi_name(name, fields)
+    name, colon, value = line.partition(":")
+    key = _NAMES.get(name)  # it was found valid before
+    # Of ASCII what is printable is what VALUE allows but for the tab; 0.15 us less than to ask the expression.
+    if not (key and colon and value.isascii() and value.isprintable()):
+        if _good_field(line) is None:
+            return None
+        key = key or _cgi_name(name, fields)
     pair = key, value.strip(" \t")
     if key in _REPEATED and len(line) <= _SHORT:
         if len(_LINES) >= _LINES_SIZE:
