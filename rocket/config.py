@@ -180,6 +180,11 @@ class Config:
         "While less than this share of the memory (the host's, or a container's) is free, the number of threads that "
         "may work falls, down to min_threads. 0 means off.",
     )
+    switch_interval: float = option(
+        0.001, seconds(), THREADS,
+        "While threads that compute take the GIL from the others, it is handed on after this time instead of Python's "
+        "5 ms: sys.setswitchinterval, which is of the whole process. 0 leaves Python's alone.",
+    )
     on_thread_start: Optional[Callable[[], object]] = option(  # noqa: RUF009 (what it returns is immutable)
         None, python_callable(), THREADS,
         "Called without arguments in each new worker's thread before it serves, from Python only.",

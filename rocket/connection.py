@@ -12,6 +12,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
+from rocket import gil
 from rocket.errors import ConnectionLost, WriteTimeout
 from rocket.output import Output, unacknowledged
 
@@ -52,6 +53,7 @@ class Connection:
         "environ",
         "eof",
         "fd",
+        "keeps_gil",
         "output_limits",
         "peer",
         "request",
@@ -90,6 +92,7 @@ class Connection:
         self.scanned = 0  # bytes of the buffer known to be the beginning of a message: more must come
         self.eof = False  # the peer has sent its last byte
         self.closed = False
+        self.keeps_gil = False  # whether `fill` and `write` do, see rocket.gil; its worker's
         # What goes on when the connection is ready again; None: a new message is to be read.
         self.task: Any = None  # a `rocket.workers.tasks.Task`, some floors up
         self.environ: Optional[dict[str, Any]] = None  # what is the same for all its requests; a worker's
@@ -116,7 +119,7 @@ class Connection:
         False also at the end of the stream, then *eof* is set. Raises ConnectionLost.
         """
         try:
-            data = self.sock.recv(RECEIVE_BYTES)
+            data = gil.recv(self.sock, RECEIVE_BYTES) if self.keeps_gil else self.sock.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as exc:
@@ -190,7 +193,7 @@ class Connection:
             self._output.add(data)
             return self.flush()
         try:
-            sent = self.sock.send(data)
+            sent = gil.send(self.sock, data) if self.keeps_gil else self.sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as exc:
@@ -336,7 +339,10 @@ class Connection:
         self.buffer = b""
         self.task = None
         try:
-            self.sock.close()
+            if self.keeps_gil:
+                gil.close(self.sock)
+            else:
+                self.sock.close()
         except OSError:
             pass  # ECONNRESET here is the peer's; the descriptor is given back all the same (close(2))
         self._drop_output()

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from rocket import gil
 from rocket.connection import Connection
 from rocket.errors import BindError
 
@@ -65,6 +66,8 @@ class Listener:
         self.sock = place.sock
         self.contexts = contexts
         self.accepted = 0
+        self.keeps_gil = False  # set by the server, at any time: accept without letting it go, see rocket.gil
+        self._acceptor: Optional[gil.Acceptor] = None  # made by the thread when it is first needed
         self._on_connection = on_connection
         self._full = full
         self._on_shortage = on_shortage
@@ -144,7 +147,7 @@ class Listener:
         accepted_any = False
         while self._stop_write >= 0:  # or stopped in the middle of a flood of clients
             try:
-                sock, address = self.sock.accept()
+                sock, address = self._accept()
             except BlockingIOError:
                 break
             except OSError as exc:
@@ -158,15 +161,25 @@ class Listener:
                 return accepted_any
             accepted_any = True
             self.accepted += 1
-            try:
-                sock.setblocking(False)
-            except OSError:
-                sock.close()
-                continue
             self._on_connection(self._new_connection(sock, self._peer(address)))
             if self._full() or self._congested():
                 break
         return True
+
+    def _accept(self) -> tuple[socket.socket, tuple[Any, ...]]:
+        """Return a new socket, which does not block, and its address. OSError."""
+        if self.keeps_gil and gil.accepts():
+            if self._acceptor is None:
+                self._acceptor = gil.Acceptor(self.sock)
+            return self._acceptor()
+        sock, address = self.sock.accept()
+        try:
+            sock.setblocking(False)
+        except OSError as exc:
+            sock.close()
+            # EINVAL on macOS, if the client is gone already: of the listening socket that would mean something else.
+            raise ConnectionAbortedError(errno.ECONNABORTED, str(exc)) from exc
+        return sock, address
 
     def _new_connection(self, sock: socket.socket, peer: tuple[str, str]) -> Connection:
         limits = self._output_limits

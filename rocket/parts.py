@@ -12,7 +12,7 @@ import weakref
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from rocket import http1, monitors, pools
+from rocket import gil, http1, monitors, pools
 from rocket.binds import Bind
 from rocket.certificates import Certificates
 from rocket.config import Config
@@ -59,6 +59,7 @@ class Parts:
         stats: Callable[[], dict[str, Any]],
     ) -> None:
         self.draining = False
+        self._keeps_gil = False  # written by the controller
         self._config = config
         self._drained = threading.Event()
         # Every open connection: add and discard are atomic. So closed = accepted - len.
@@ -114,6 +115,7 @@ class Parts:
             queue_timeout=config.queue_timeout,
             max_queue=config.max_queue,
             on_overdue=self._turn_away,
+            on_contention=self._keep_gil if gil.prepare() else None,
             memory_reserve=config.memory_reserve,
             trusted=frozenset(pools.POLICIES.values()),
         )
@@ -230,11 +232,29 @@ class Parts:
     def _ring(self) -> None:
         self.controller.ring()
 
+    @property
+    def workers(self) -> list[Worker]:
+        """Those of the pool's threads. Any thread; a moment's list."""
+        return [worker for worker in (ref() for ref in self._workers) if worker is not None]
+
     def _make_worker(self) -> Callable[[Connection], None]:
         worker = self._new_worker()
-        self._workers = [ref for ref in self._workers if ref() is not None] + [weakref.ref(worker)]
+        self._workers = [weakref.ref(each) for each in (*self.workers, worker)]
         worker.draining = self.draining  # after it is there, or a drain in between would miss it
+        worker.keeps_gil = self._keeps_gil
         return worker.run
+
+    def _keep_gil(self, keep: bool) -> None:
+        """Let workers and monitor keep the GIL in their system calls, or not any more. The controller's thread."""
+        log.debug("threads that compute take the GIL: %s", keep)
+        self._keeps_gil = keep
+        self._reactor.monitor.keep_gil(keep)
+        for listener in self.listeners:
+            listener.keeps_gil = keep
+        for worker in (self._clerk, self._usher, *self.workers):
+            worker.keeps_gil = keep
+        if self._config.switch_interval:
+            (gil.SWITCH_INTERVAL.shorten if keep else gil.SWITCH_INTERVAL.restore)(self._config.switch_interval)
 
     def _new_worker(self) -> Worker:
         made = (
@@ -271,6 +291,7 @@ class Parts:
             "turn_seconds": round(counts.turn_wall, 6),
             "busy_seconds": round(counts.wall, 6),  # with those of the turns in progress
             "cpu_seconds": self.pool.crew.cpu_seconds(),
+            "keeps_gil": self._keeps_gil,
             "monitor": self.monitor_name,
             "policy": type(self.controller.policy).__name__,
             "reason": str(getattr(self.controller.policy, "reason", "")),
@@ -292,10 +313,8 @@ class Parts:
         self.draining = True
         for listener in self.listeners:
             listener.stop()
-        for ref in self._workers:
-            worker = ref()
-            if worker is not None:
-                worker.draining = True
+        for worker in self.workers:
+            worker.draining = True
         self._clerk.draining = True
         # Whoever closed the last connection while the listeners still accepted, has said so too early.
         self._drained.clear()
@@ -333,6 +352,8 @@ class Parts:
         self.controller.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._keeps_gil:
+            self._keep_gil(False)
         # A drain that was not finished has had its time already.
         cut_off = self.draining and not self._drained.is_set()
         late = self.pool.stop(0.05 if cut_off else STOP_PATIENCE)

@@ -341,7 +341,7 @@ def test_last_answer_says_that_it_is(serve, app):
     with connect(server, GET % b"wait") as busy:
         assert app.begun.acquire(timeout=PATIENCE)
         with thread(server.drain):
-            until(lambda: all(worker.draining for worker in server._running._workers))
+            until(lambda: all(worker.draining for worker in server._running.workers))
             app.release.set()
             assert b"connection: close" in answer(busy)[0].lower()
 

@@ -1,7 +1,8 @@
 """Clients that do little: idle connections, and slow senders. In processes of their own.
 
 An *idle* client has sent one request, read the answer, and says nothing more. A *slow* one sends the head of a request,
-a byte a second, and never comes to its end; cut off, it begins again.
+a byte a second, and never comes to its end; cut off, it begins again. A *computing* one asks for /compute again and
+again, which keeps one of the server's threads computing.
 
 By hand, until standard input ends: ``python -m rocket.bench.crowd '{"port": 8000, "count": 1000}'``.
 """
@@ -24,12 +25,13 @@ from rocket.bench.limits import raise_open_files, room
 from rocket.bench.load import LoadError, environment
 from rocket.bench.start import start
 
-KINDS = ("idle", "slow")
+KINDS = ("idle", "slow", "computing")
 AT_ONCE = 50  # connections opened, and requests sent, together: less than any server's backlog
 FROM_ONE_ADDRESS = 10_000  # connections; an address has no more ports than 28,232 on Linux, 16,384 elsewhere
 IP_BIND_ADDRESS_NO_PORT = 24  # ip(7), Linux; Python has the name since 3.12
 PATIENCE = 20.0  # s for one step of a connection
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+COMPUTE = b"GET /compute HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW_HEAD = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nX-Slow: "  # and then x for ever
 
 
@@ -216,6 +218,38 @@ def _be_slow(port: int, count: int, source: Optional[str]) -> None:
                     print(json.dumps({"open": len(clients)}), flush=True)
 
 
+def _have_computed(port: int, count: int, source: Optional[str]) -> None:
+    """Ask for /compute on each of *count* connections, again with each answer; open again what the server closes."""
+    with _asked() as selector:
+        for _ in range(count):
+            _ask_again(selector, _connect(port, source))
+        print(json.dumps({"open": count}), flush=True)
+        while True:
+            for key, _ in selector.select():
+                sock, answer = key.fileobj, key.data
+                if not isinstance(sock, socket.socket):  # standard input
+                    if not sys.stdin.readline():
+                        return
+                    print(json.dumps({"open": len(selector.get_map()) - 1}), flush=True)
+                    continue
+                try:
+                    data = sock.recv(65536)
+                except OSError:
+                    data = b""
+                if data and not answer.feed(data):
+                    continue
+                selector.unregister(sock)
+                if not (data and answer.keeps):
+                    sock.close()
+                    sock = _connect(port, source)
+                _ask_again(selector, sock)
+
+
+def _ask_again(selector: selectors.BaseSelector, sock: socket.socket) -> None:
+    sock.sendall(COMPUTE)
+    selector.register(sock, selectors.EVENT_READ, Answer())
+
+
 def main(text: str) -> int:
     """Be the clients that *text* describes, until standard input ends."""
     spec: dict[str, Any] = json.loads(text)
@@ -229,6 +263,8 @@ def main(text: str) -> int:
             raise LoadError(refused)
         if kind == "slow":
             _be_slow(port, count, source)
+        elif kind == "computing":
+            _have_computed(port, count, source)
         else:
             sockets = _idle(port, count, source)
             print(json.dumps({"open": len(sockets)}), flush=True)

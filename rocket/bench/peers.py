@@ -100,6 +100,7 @@ class Scenario:
     threads: Optional[int] = None  # None: the plan's
     idle: int = 0
     slow: int = 0
+    computing: int = 0
     by_wrk: bool = True  # whether wrk is used for it, if asked for
 
     @property
@@ -125,6 +126,8 @@ SCENARIOS = {
     ),
     "idle": Scenario("hello beside 1,000 idle connections", idle=1000),
     "slow": Scenario("hello beside 64 slow senders", slow=64),
+    "beside-1": Scenario("hello beside 1 request that computes", "beside", computing=1),
+    "beside-4": Scenario("hello beside 4 requests that compute", "beside", computing=4),
     "tls": Scenario("hello under TLS, 64 connections", load={"tls": True}),
     # Not by wrk: whether its connections go on with an old session is OpenSSL's affair, not ours to say.
     "tls-fresh": Scenario(
@@ -314,6 +317,7 @@ class Comparison:
             served = stack.enter_context(self._start(server, scenario))
             stack.enter_context(Crowd(served.port, scenario.idle))
             stack.enter_context(Crowd(served.port, scenario.slow, "slow"))
+            stack.enter_context(Crowd(served.port, scenario.computing, "computing"))
             spec = LoadSpec(port=served.port, seconds=seconds, warmup=self.plan.warmup, **scenario.load)
             try:
                 sample = take(spec, served.pid, by_wrk=self.plan.wrk and scenario.by_wrk)

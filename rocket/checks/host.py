@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from rocket import monitors
+from rocket.gil import gil_enabled
 from rocket.monitors.select import SelectMonitor
 from rocket.pools.readings import (
     Groups,
@@ -20,7 +21,6 @@ from rocket.pools.readings import (
     read_file,
     total_memory,
 )
-from rocket.pools.slot import gil_enabled
 
 SYSCTLS = ("kern.ipc.soacceptqueue", "kern.somaxconn", "kern.ipc.somaxconn")  # FreeBSD; OpenBSD, NetBSD; older ones
 

@@ -12,6 +12,8 @@ from threading import Lock, RLock
 from time import monotonic
 from typing import ClassVar, Optional
 
+from rocket import gil
+
 READ = 1  # the value of POLLIN and EPOLLIN: poll(2) and epoll(7) need no translation
 WRITE = 4  # the value of POLLOUT and EPOLLOUT
 LONGEST_WAIT = 86400.0  # s; poll(2) and epoll_wait(2) take an int of ms and overflow after 24 days
@@ -83,6 +85,12 @@ class Monitor(ABC):
         Many calls before that poll are as one. Does nothing once the monitor is closed.
         """
 
+    def keep_gil(self, keep: bool) -> None:  # noqa: B027 (a monitor need not)
+        """From now on keep the GIL in calls that do not wait, if that is possible (see `rocket.gil`), or let it go.
+
+        A hint: threads that compute take it. Any thread.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release what the monitor holds; not while another thread polls. Again does nothing.
@@ -98,9 +106,10 @@ class Waker:
     while a byte is in it, no other is written. `ring` is for any thread, `drain` for the poller.
     """
 
-    __slots__ = ("_end", "_lock", "_rung", "fd")
+    __slots__ = ("_end", "_lock", "_rung", "fd", "keeps_gil")
 
     def __init__(self) -> None:
+        self.keeps_gil = False  # see `Monitor.keep_gil`
         self.fd, self._end = os.pipe()  # not inheritable (PEP 446)
         os.set_blocking(self.fd, False)
         os.set_blocking(self._end, False)
@@ -113,7 +122,7 @@ class Waker:
         with self._lock:
             if not self._rung:
                 # In this order: an exception from a signal handler in between costs one byte too many, not a wake-up.
-                os.write(self._end, b"!")
+                (gil.write if self.keeps_gil else os.write)(self._end, b"!")
                 self._rung = True
 
     def drain(self) -> None:
@@ -161,6 +170,7 @@ class LazyMonitor(Monitor):
         self._watched: dict[int, int] = {}  # fd -> what the kernel was told; read by any thread, written under the lock
         self._lock = Lock()
         self._closed = False  # set under the lock
+        self._keeps_gil = False
         self._waker = Waker()  # watched, but never armed: poll meets it off the hot path
         try:
             self._watch(self._waker.fd, READ, 0)
@@ -265,6 +275,9 @@ class LazyMonitor(Monitor):
 
     def wakeup(self) -> None:
         self._waker.ring()
+
+    def keep_gil(self, keep: bool) -> None:
+        self._keeps_gil = self._waker.keeps_gil = keep
 
     def close(self) -> None:
         with self._lock:

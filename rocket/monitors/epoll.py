@@ -3,6 +3,7 @@
 import select
 from typing import ClassVar, Optional
 
+from rocket import gil
 from rocket.monitors.base import LazyMonitor, reason_not_to_open
 
 
@@ -18,6 +19,7 @@ class EpollMonitor(LazyMonitor):
 
     def __init__(self) -> None:
         self._epoll = select.epoll()  # close-on-exec
+        self._kept: Optional[gil.Epoll] = None  # the same, by calls that keep the GIL
         super().__init__()
 
     @classmethod
@@ -25,23 +27,34 @@ class EpollMonitor(LazyMonitor):
         return reason_not_to_open(select, "epoll")
 
     def _wait(self, timeout: Optional[float]) -> list[tuple[int, int]]:
+        if self._keeps_gil:
+            ready = self._keeping().look()
+            if ready or timeout == 0:
+                return ready
         return self._epoll.poll(timeout)
 
     def _watch(self, fd: int, events: int, before: int) -> None:
+        epoll = self._keeping() if self._keeps_gil else self._epoll
         # Both errors mean that the number was closed, and used again, without a disarm.
         if before:
             try:
-                self._epoll.modify(fd, events)
+                epoll.modify(fd, events)
             except FileNotFoundError:
-                self._epoll.register(fd, events)
+                epoll.register(fd, events)
         else:
             try:
-                self._epoll.register(fd, events)
+                epoll.register(fd, events)
             except FileExistsError:
-                self._epoll.modify(fd, events)
+                epoll.modify(fd, events)
 
     def _unwatch(self, fd: int, before: int) -> None:
-        self._epoll.unregister(fd)
+        (self._keeping() if self._keeps_gil else self._epoll).unregister(fd)
+
+    def _keeping(self) -> gil.Epoll:
+        kept = self._kept
+        if kept is None:
+            kept = self._kept = gil.Epoll(self._epoll)
+        return kept
 
     def _release(self) -> None:
         self._epoll.close()

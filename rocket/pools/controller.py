@@ -10,11 +10,12 @@ import time
 from typing import TYPE_CHECKING, Callable, Optional
 
 from rocket.connection import NEVER
+from rocket.gil import gil_enabled
 from rocket.pools.advice import Advice, Adviser, consult
+from rocket.pools.contention import Contention
 from rocket.pools.journal import Journal
 from rocket.pools.policy import DEAR, LONGEST_INTERVAL, Readings, interval_of, pulse_of
 from rocket.pools.readings import Sampler
-from rocket.pools.slot import gil_enabled
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -51,7 +52,8 @@ class Controller:
 
     *on_overdue* is called with each new request that no worker took within *queue_timeout* seconds (0: for ever), or
     that makes the queue longer than *max_queue* while nothing moves, and with each queued connection that needs no
-    worker, because all that is left is to send or to close.
+    worker, because all that is left is to send or to close. *on_contention* is called with True when threads that
+    compute take the GIL from the others, and with False when they do so no more.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Controller:
         queue_timeout: float = 0.0,
         max_queue: int = sys.maxsize,
         on_overdue: Optional[Callable[[Connection], None]] = None,
+        on_contention: Optional[Callable[[bool], None]] = None,
         memory_reserve: float = 0.0,
         trusted: frozenset[type] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
@@ -78,6 +81,7 @@ class Controller:
         self._queue_timeout = queue_timeout or float("inf")
         self._max_queue = max_queue
         self._on_overdue = on_overdue
+        self._on_contention = on_contention
         self._memory_reserve = memory_reserve
         self._trusted = trusted
         self._clock = clock
@@ -92,6 +96,7 @@ class Controller:
         self._sampler = sampler or Sampler()
         self._adviser = Adviser(self.wake)
         self._journal = Journal()
+        self._contention = Contention(self._contend, process_clock=process_clock)
         self._seen_turns = 0
         self._stalled = False  # at the last look
         self._still_since = NEVER  # monotonic s: since when nothing has been finished though work waits
@@ -240,6 +245,8 @@ class Controller:
         self._seen_turns = turns
         if not stalled:
             self._nap = 0.0
+        if self._on_contention is not None:
+            self._contention.look(self._clock(), self._last_late, self.pool.crew)
         if self.pool.quiet:
             self._still_since = NEVER
             return False
@@ -252,6 +259,11 @@ class Controller:
             self._still_since = self._clock()
         self._turn_away(stalled=stalled)
         return True
+
+    def _contend(self, present: bool) -> None:
+        self._sampler.keep_gil(present)
+        if self._on_contention is not None:
+            self._on_contention(present)
 
     def _tend(self) -> None:
         """Ask the policy when it is time to, and see to the threads."""

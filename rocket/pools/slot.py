@@ -198,8 +198,3 @@ def call_hook(hook: Optional[Callable[[], object]]) -> None:
         hook()
     except BaseException:
         log.exception("the hook %r failed", hook)
-
-
-def gil_enabled() -> bool:
-    """Tell whether this interpreter has a GIL now; it may come back when an extension asks for it (PEP 703)."""
-    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())

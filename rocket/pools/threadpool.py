@@ -21,8 +21,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Optional, Protocol
 
+from rocket.gil import gil_enabled
 from rocket.pools.active import take_all, take_overdue
-from rocket.pools.slot import Counts, Crew, Slot, call_hook, gil_enabled
+from rocket.pools.slot import Counts, Crew, Slot, call_hook
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -167,10 +168,9 @@ class ThreadPool:
         return self._led is not None and not self._queue
 
     def counts(self) -> Counts:
-        """Add up what the threads are doing. Any thread; never blocks for long."""
-        with self._lock:
-            crew, awake = self.crew, self._awake
-        return crew.counts(self._queue, self._clock(), goal=self._goal, awake=awake)
+        """Add up what the threads are doing. Any thread; never blocks."""
+        # Without the lock: who holds it, and waits for the GIL beside threads that compute, holds up all workers.
+        return self.crew.counts(self._queue, self._clock(), goal=self._goal, awake=self._awake)
 
     @property
     def turns(self) -> int:
@@ -216,8 +216,10 @@ class ThreadPool:
     @property
     def asleep_since(self) -> float:
         """Since when (monotonic s) the thread sleeps that has slept longest; infinity if none sleeps."""
-        with self._lock:
-            return self._idle[0].idle_since if self._idle else math.inf
+        try:
+            return self._idle[0].idle_since
+        except IndexError:
+            return math.inf
 
     # ------------------------------------------------------------------ stopping
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from rocket import gil
 from rocket.connection import Connection
 from rocket.errors import ConnectionLost, NotTLS
 from rocket.output import Output, Range
@@ -109,7 +110,7 @@ class TLSConnection(Connection):
     def _receive(self, at_end: str) -> Optional[bytes]:
         """Return what has come over the wire, None if nothing has. Raises ConnectionLost, at the end with *at_end*."""
         try:
-            data = self.sock.recv(RECEIVE_BYTES)
+            data = gil.recv(self.sock, RECEIVE_BYTES) if self.keeps_gil else self.sock.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as exc:

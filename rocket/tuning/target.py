@@ -13,8 +13,8 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Optional
 
 from rocket.errors import RocketError
+from rocket.gil import gil_enabled
 from rocket.pools.readings import Sampler, find_groups, read_file, total_memory
-from rocket.pools.slot import gil_enabled
 from rocket.server import Server
 
 if TYPE_CHECKING:

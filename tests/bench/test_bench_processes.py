@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -128,6 +129,26 @@ def test_slow_clients_never_finish_a_request(served):
     with Crowd(served.port, 5, "slow") as crowd:
         assert crowd.still_open() == 5
         assert run_load(LoadSpec(port=served.port, seconds=0.1, warmup=0.0)).failed == 0
+
+
+def test_computing_clients_keep_that_many_handlers_at_work():
+    """The next request comes with the answer to the last one, and a connection that is closed is made anew."""
+    asked, most, at_work = threading.Semaphore(0), [], []
+
+    def application(environ, start_response):
+        assert environ["PATH_INFO"] == "/compute"
+        at_work.append(environ)
+        most.append(len(at_work))
+        asked.release()
+        at_work.remove(environ)
+        return _hello(environ, start_response)
+
+    with Server(application, bind="127.0.0.1:0", max_requests_per_connection=3) as server:
+        with Crowd(server.addresses[0][1], 2, "computing") as crowd:
+            assert crowd.still_open() == 2
+            for _ in range(20):
+                assert asked.acquire(timeout=PATIENCE)
+        assert max(most) <= 2
 
 
 def test_crowd_that_is_refused_is_said():

@@ -7,16 +7,37 @@ from functools import partial
 
 import pytest
 
+from rocket import gil
 from rocket.monitors import MONITORS
 from rocket.monitors.kqueue import KqueueMonitor
 from rocket.monitors.selectors import SelectorsMonitor
 
 from . import fake_kqueue
 
+
+class KeepingEpoll(MONITORS["epoll"]):
+    """As it is while threads that compute take the GIL."""
+
+    def __init__(self):
+        super().__init__()
+        self.keep_gil(gil.prepare())
+
+
+class KeepingPoll(MONITORS["poll"]):
+    def __init__(self):
+        super().__init__()
+        self.keep_gil(gil.prepare())
+
+
 # name -> (class, keywords)
 ALL = {
     **{name: (monitor, {}) for name, monitor in MONITORS.items() if monitor.unavailable() is None},
     "kqueue-emulated": (KqueueMonitor, {"module": fake_kqueue}),
+    **{
+        f"{monitor.name}-keeping": (monitor, {})
+        for monitor in (KeepingEpoll, KeepingPoll)
+        if monitor.unavailable() is None
+    },
     "selectors-stdlib": (SelectorsMonitor, {"selector": selectors.DefaultSelector}),
     "selectors-poll": (SelectorsMonitor, {"selector": selectors.PollSelector}),
     "selectors-select": (SelectorsMonitor, {"selector": selectors.SelectSelector}),

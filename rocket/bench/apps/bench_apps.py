@@ -40,6 +40,16 @@ def cpu(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     return hello(environ, start_response)
 
 
+def beside(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """/compute computes for a quarter of a second, with the GIL; everything else answers at once."""
+    if environ["PATH_INFO"] == "/compute":
+        end = time.thread_time() + 0.25
+        while time.thread_time() < end:
+            for _ in range(300):
+                pass
+    return hello(environ, start_response)
+
+
 def echo(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     """Send the body back."""
     data = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

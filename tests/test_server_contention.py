@@ -1,0 +1,187 @@
+"""Requests beside handlers and threads that compute: the server notices, keeps the GIL, and serves as ever."""
+
+import re
+import socket
+import sys
+import threading
+
+import pytest
+from core_helpers import PATIENCE, thread, until
+from server_helpers import BIG, GET, App, answer, ask, connect, rest, serving
+
+from rocket import gil
+from rocket.pools.slot import HAS_CPU_CLOCKS
+
+pytestmark = pytest.mark.skipif(
+    not (gil.gil_enabled() and gil.prepare() and HAS_CPU_CLOCKS), reason="nothing to keep, or no way to"
+)
+
+
+class Computing(App):
+    """/compute computes until `enough`."""
+
+    def __init__(self):
+        super().__init__()
+        self.enough = threading.Event()
+
+    def answer(self, path, environ):
+        if path == "/compute":
+            self.begun.release()
+            compute(self.enough)
+        return super().answer(path, environ)
+
+
+def compute(enough):
+    while not enough.is_set():
+        sum(range(1000))
+
+
+def notices(server, contention):
+    """Wait until the server has noticed that there is, or is no, thread that computes. It looks when it is asked."""
+
+    def noticed():
+        assert ask(server) == (200, b"hello")
+        # A client that asked on and on would itself be a thread of this process that computes.
+        return server.stats["keeps_gil"] is contention or threading.Event().wait(0.05)
+
+    until(noticed)
+
+
+@pytest.fixture(autouse=True)
+def usual_interval():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def app():
+    app = Computing()
+    yield app
+    app.enough.set()
+
+
+@pytest.fixture
+def serve(app):
+    with serving(app, bind="127.0.0.1:0") as serve:
+        yield serve
+
+
+@pytest.fixture
+def beside(app, serve):
+    """What starts a server beside which a thread that is not the pool's computes, and waits until it is noticed."""
+    outside = threading.Thread(target=compute, args=(app.enough,))
+
+    def start(**options):
+        server = serve(**options)
+        outside.start()
+        notices(server, True)
+        return server
+
+    yield start
+    app.enough.set()
+    outside.join()
+
+
+def test_handler_that_computes_is_noticed_and_so_is_its_end(app, serve):
+    server = serve()
+    with connect(server, GET % b"compute") as sock:
+        assert app.begun.acquire(timeout=PATIENCE)
+        notices(server, True)
+        assert sys.getswitchinterval() == pytest.approx(0.001)
+        app.enough.set()
+        assert answer(sock)[1] == b"hello"
+    notices(server, False)
+    assert sys.getswitchinterval() == pytest.approx(0.005)
+
+
+def test_switch_interval_is_left_alone_if_that_is_wanted(app, beside):
+    beside(switch_interval=0)
+    assert sys.getswitchinterval() == pytest.approx(0.005)
+
+
+def test_switch_interval_is_restored_when_the_server_stops(app, beside):
+    server = beside()
+    assert sys.getswitchinterval() == pytest.approx(0.001)
+    server.stop()
+    assert sys.getswitchinterval() == pytest.approx(0.005)
+
+
+def test_everything_is_served_as_usual(app, beside):
+    server = beside()
+    with connect(server, 3 * (GET % b"")) as sock:  # pipelined
+        data = b""
+        while data.count(b"hello") < 3:
+            data += sock.recv(65536)
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000)
+        assert answer(sock)[1] == b"x" * 300_000
+        sock.sendall(GET % b"big")
+        assert len(answer(sock)[1]) == BIG
+        sock.sendall(b"GET /environ HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        assert b"hello" in rest(sock)
+        assert (app.environ["REMOTE_ADDR"], app.environ["REMOTE_PORT"]) == ("127.0.0.1", str(sock.getsockname()[1]))
+    with connect(server, b"nonsense\r\n\r\n") as sock:
+        assert b" 400 " in rest(sock)
+    connect(server, b"GET / HT").close()
+    until(lambda: server.stats["connections"] == 0)
+
+
+def test_connections_of_before_and_after_are_served(app, beside):
+    """One may be accepted in usual times, be served while the GIL is kept, and be closed afterwards; or the reverse."""
+    server = beside()
+    with connect(server, GET % b"") as one:
+        answer(one)
+        app.enough.set()
+        notices(server, False)
+        with connect(server, GET % b"") as other:
+            answer(other)
+            app.enough.clear()
+            with thread(compute, app.enough):
+                notices(server, True)
+                for sock in (one, other):
+                    sock.sendall(GET % b"")
+                    assert answer(sock)[1] == b"hello"
+                app.enough.set()
+    until(lambda: server.stats["connections"] == 0)
+
+
+@pytest.mark.parametrize("monitor", ["select", "poll", "selectors"])
+def test_monitors_that_cannot_keep_it_serve_all_the_same(app, beside, monitor):
+    server = beside(monitor=monitor)
+    with connect(server) as sock:
+        for _ in range(5):
+            sock.sendall(GET % b"")
+            assert answer(sock)[1] == b"hello"
+
+
+def test_unix_sockets_are_accepted(app, beside, tmp_path):
+    beside(bind=["127.0.0.1:0", f"unix:{tmp_path / 'socket'}"])
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(str(tmp_path / "socket"))
+            sock.sendall(GET % b"environ")
+            assert answer(sock)[1] == b"hello"
+        assert app.environ["REMOTE_ADDR"] == ""
+
+
+def test_shortage_of_descriptors_is_met_as_usual(app, beside):
+    """The listener pauses at max_connections, and the oldest idle connections go."""
+    server = beside(max_connections=8)
+    socks = [connect(server, GET % b"") for _ in range(8)]
+    try:
+        for sock in socks:
+            answer(sock)
+        assert ask(server) == (200, b"hello")
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def test_address_that_is_taken_is_told_as_usual(app, beside):
+    server = beside()
+    host, port = server.addresses[0]
+    assert re.match(r"\d", host)
+    with pytest.raises(OSError, match=re.escape(f"{host}:{port}")):
+        type(server)(app, bind=f"{host}:{port}").start()
