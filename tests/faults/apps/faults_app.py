@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ ERRORS = "BaseException KeyboardInterrupt SystemExit GeneratorExit StopIteration
 state = {"closed": 0, "begun": 0, "cut": 0, "bodies": 0}
 lock = threading.Lock()
 children = []
+KILLED = weakref.WeakSet()  # threads
 
 # Before the server looks at its limits.
 if "FAULTS_NOFILE" in os.environ:
@@ -185,26 +187,34 @@ def do_log(environ, start_response, lines="1"):
 
 
 def do_kill(environ, start_response, which):
-    """Set an exception in worker threads: in the one that polls, in those that sleep, or in all but this one."""
+    """Set an exception in worker threads: in the one that polls, in those that sleep, or in all but this one.
+
+    No thread gets two: the second would hit it while it logs the first, and it would take logging's lock with it.
+    """
     chosen = []
     while not chosen:  # the lead is taken by another, once this handler has kept its worker for some time
         time.sleep(0.01)
-        chosen = [ident for ident, leads in others() if which == "all" or leads == (which == "leader")]
-    for ident in chosen:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+        chosen = [thread for thread, leads in others() if which == "all" or leads == (which == "leader")]
+    for thread in chosen:
+        KILLED.add(thread)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
     return say(start_response, json.dumps(len(chosen)))
 
 
 def others():
-    """Return the other worker threads, each with whether it polls."""
+    """Return the other worker threads that were not killed yet, each with whether it polls."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
-        if thread.name.startswith("rocket-worker") and thread is not threading.current_thread():
+        if (
+            thread.name.startswith("rocket-worker")
+            and thread is not threading.current_thread()
+            and thread not in KILLED
+        ):
             frame, functions = frames.get(thread.ident), set()
             while frame is not None:
                 functions.add(frame.f_code.co_name)
                 frame = frame.f_back
-            yield thread.ident, "poll" in functions
+            yield thread, "poll" in functions
 
 
 # ---------------------------------------------------------------------- processes, descriptors, threads
