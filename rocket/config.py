@@ -109,8 +109,9 @@ class Config:
     )
     max_connections: int = option(
         0, count(), LISTENING,
-        "Open connections at most; at the limit accepting pauses, and the oldest idle ones are closed, "
-        "or, without any, those that are slowest to send a head. 0 takes it from the limit on open files (ulimit -n).",
+        "Open connections at most; at the limit accepting pauses, and the oldest idle ones are closed, or, without "
+        "any, those that are slowest to send a head, or stand still in a body or an answer. 0 takes it from the limit "
+        "on open files (ulimit -n).",
     )
     max_requests_per_connection: int = option(
         1000, count(), LISTENING,
@@ -308,7 +309,7 @@ class Config:
     min_body_rate: int = option(
         240, size(unit="bytes per second"), TIMEOUTS,
         "A request body that comes with fewer bytes per second than this, after 5 seconds' grace, is answered 408. "
-        "Against clients that send a byte now and then. 0 means no limit.",
+        "Against clients that send a byte now and then, or nothing more. 0 means no limit.",
     )
     write_timeout: float = option(
         30.0, seconds(zero=False), TIMEOUTS,

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RECEIVE_BYTES = 65536
-LOOKS = 4  # at a peer that takes nothing, within the time that it is given
+LOOK = 2.0  # s: at the longest between two looks at a peer that takes nothing
+LOOKS = 4  # within the time that it is given, at the least
 NEVER = float("inf")
 MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # Linux: see send(2)
+
+
+def until_look(timeout: float, still: float = 0.0) -> float:
+    """Return how long (s) to wait until a peer is looked at again that has taken nothing for *still* of *timeout* s.
+
+    What a look sees may have happened just after the one before.
+    """
+    return max(0.0, min(LOOK, timeout / LOOKS, timeout - still))
 
 
 class HasFileno(Protocol):
@@ -66,6 +75,7 @@ class Connection:
         "timer",
         "told",
         "trusted",
+        "until_close",
     )
 
     def __init__(
@@ -91,6 +101,7 @@ class Connection:
         self.buffer = b""  # read from the peer, not yet used
         self.scanned = 0  # bytes of the buffer known to be the beginning of a message: more must come
         self.eof = False  # the peer has sent its last byte
+        self.until_close = False  # where the answer ends only the connection's end will tell (RFC 9112, 6.3)
         self.closed = False
         self.keeps_gil = False  # whether `fill` and `write` do, see rocket.gil; its worker's
         # What goes on when the connection is ready again; None: a new message is to be read.
@@ -103,7 +114,8 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self.fd}"
-        serving = f", {self.request}" if self.request else ""
+        # Escaped: what a client sends must not begin a line of the log, or speak to a terminal.
+        serving = f", {self.request.encode('unicode_escape').decode('ascii')}" if self.request else ""
         peer = ":".join(self.peer) if self.peer[0] else "a unix socket"
         return f"<Connection {state} from {peer}, {self.requests} requests{serving}>"
 
@@ -299,6 +311,27 @@ class Connection:
         output.unacknowledged = left
         return now - output.moved_at
 
+    def give_up_on_reader(self) -> None:
+        """Have `stands_still` say from now on that the peer has taken nothing for ever, unless it takes something."""
+        if self._output is not None:
+            self._output.moved_at = -NEVER
+
+    def reset(self) -> None:
+        """Reset the connection at once, also while another thread is at it, whose calls fail from then on.
+
+        For who is not the owner: the descriptor stays open, and no stranger gets its number. Best effort.
+        """
+        if not gil.prepare():
+            return
+        self.reset_on_close()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            return  # no descriptors
+        theirs.close()
+        with ours:
+            gil.supplant(self.sock, ours)  # which closes what it was: nobody else has it
+
     def reset_on_close(self) -> None:
         """Have `close` reset the connection: what the peer has not taken is dropped by the kernel, too."""
         try:
@@ -317,8 +350,13 @@ class Connection:
 
     def drain_output(self, timeout: float) -> None:
         """Block until the peer has taken all that is kept. Raises WriteTimeout after *timeout* s without progress."""
+        still = 0.0
         while not self.flush():
-            if not self.wait(writable=True, timeout=timeout / LOOKS) and self.stands_still() > timeout:
+            if self.wait(writable=True, timeout=until_look(timeout, still)):
+                still = 0.0
+                continue
+            still = self.stands_still()
+            if still >= timeout:
                 self.reset_on_close()
                 raise WriteTimeout(f"the peer took nothing for {timeout:g} s")
 

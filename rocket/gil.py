@@ -75,6 +75,18 @@ def close(sock: socket.socket) -> None:
         _CALLS.close(fd)
 
 
+def supplant(sock: socket.socket, by: socket.socket) -> bool:
+    """Let *sock* be *by* from now on, as dup2(2) does; whether it did. Any thread, also while another one uses *sock*.
+
+    Nobody can close *sock* between the look whether it is open and the call, or the number might be a stranger's.
+    """
+    fd = sock.fileno()
+    if fd < 0 or _CALLS.dup2(by.fileno(), fd) < 0:
+        return False
+    os.set_inheritable(fd, False)
+    return True
+
+
 def write(fd: int, data: bytes) -> None:
     """Do as `os.write(fd, data)`, for a few bytes. Any thread."""
     if _CALLS.write(fd, data, len(data)) < 0:
@@ -222,6 +234,7 @@ class _Calls:
     read: Callable[[int, int, int], int]
     write: Callable[[int, bytes, int], int]
     close: Callable[[int], int]
+    dup2: Callable[[int, int], int]
     accept4: Callable[[int, int, int, int], int]
     epoll_wait: Callable[[int, int, int, int], int]
     epoll_ctl: Callable[[int, int, int, int], int]
@@ -238,6 +251,7 @@ class _Calls:
         self.read = _declare(library.read, c_ssize_t, c_int, c_void_p, c_size_t)
         self.write = _declare(library.write, c_ssize_t, c_int, c_char_p, c_size_t)
         self.close = _declare(library.close, c_int, c_int)
+        self.dup2 = _declare(library.dup2, c_int, c_int, c_int)
         if accepts():
             self.accept4 = _declare(library.accept4, c_int, c_int, c_void_p, c_void_p, c_int)
         if hasattr(select, "epoll"):

@@ -16,6 +16,7 @@ from rocket import gil, http1, monitors, pools
 from rocket.binds import Bind
 from rocket.certificates import Certificates
 from rocket.config import Config
+from rocket.connection import LOOK
 from rocket.listener import Listener
 from rocket.pools.controller import Controller
 from rocket.pools.health import Health
@@ -27,7 +28,7 @@ from rocket.systemd import PASSED
 from rocket.workers import HeadCache, Options, Routes, Services, Worker, WSGIWorker
 from rocket.workers.handshake import HANDSHAKE
 from rocket.workers.proxied import ProxyTask
-from rocket.workers.tasks import DrainTask, FlushTask
+from rocket.workers.tasks import BodyTask, DrainTask, FlushTask
 
 if TYPE_CHECKING:
     from rocket.connection import Connection
@@ -177,10 +178,10 @@ class Parts:
         return self.pool.queued >= self._config.max_queue and not self.controller.stalled
 
     def _make_room(self) -> None:
-        """Let the oldest idle connections go; if there are none, those whose head has been arriving for long.
+        """Let the oldest idle connections go; if there are none, those whose peers keep the others waiting.
 
-        Else as many clients as there may be connections, with half a head each, would keep all others out until
-        head_timeout.
+        That is, for more than a second or two: half heads, bodies and answers that stand still. Else as many such
+        clients as there may be connections would keep all others out until the timeouts.
         """
         idle: list[Connection] = []  # touched by the poller only, which makes both sweeps one after the other
         late = time.monotonic() + self._config.head_timeout - SLOW
@@ -192,9 +193,17 @@ class Parts:
             return True
 
         def is_slow(connection: Connection) -> bool:
-            if connection.task is None:
-                return not idle and bool(connection.buffer) and connection.deadline < late
-            return isinstance(connection.task, DrainTask)  # it has its answer, the 408 of the last sweep say
+            task = connection.task
+            if isinstance(task, DrainTask):
+                return True  # it has its answer, the 408 of the last sweep say
+            if idle:
+                return False
+            if task is None:
+                return bool(connection.buffer) and connection.deadline < late
+            if isinstance(task, FlushTask) and connection.stands_still() > LOOK:
+                connection.give_up_on_reader()
+                return True
+            return isinstance(task, BodyTask) and task.stalled
 
         self._reactor.sweep(is_idle, EVICT)
         self._reactor.sweep(is_slow, EVICT_SLOW)
@@ -370,6 +379,8 @@ class Parts:
                 continue
             try:
                 # Not closed: a thread that is still at it would then write to whoever gets the descriptor.
+                if connection.until_close and not connection.secure:  # else it would look like a whole answer
+                    connection.reset()
                 connection.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # not connected any more

@@ -13,7 +13,7 @@ from core_helpers import Miser, fill_file, thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rocket.connection import Connection
+from rocket.connection import Connection, until_look
 from rocket.errors import ConnectionLost, WriteTimeout
 
 
@@ -32,6 +32,18 @@ def receive_all(sock):
     while part := sock.recv(65536):
         data += part
     return data
+
+
+@pytest.fixture
+def tcp_connection():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname(), timeout=20)
+        ours, _ = listener.accept()
+    ours.setblocking(False)
+    connection = Connection(ours)
+    with theirs:
+        yield connection, theirs
+    connection.close()
 
 
 @pytest.fixture
@@ -357,6 +369,50 @@ def test_close_is_idempotent_and_drops_what_is_kept(make_connection):
     assert connection.closed
     assert not connection.unsent
     assert "closed" in repr(connection)
+
+
+def test_request_in_the_log_has_no_control_characters(make_connection):
+    """Else a client could begin lines of the log, or speak to the terminal that shows it."""
+    connection, _ = make_connection()
+    connection.request = "GET /\x85FAKE\x9b31m\u2028\xe9"
+    assert "GET /\\x85FAKE\\x9b31m\\u2028\\xe9>" in repr(connection)
+
+
+def test_reset_is_seen_by_the_peer_and_by_who_is_still_at_it(tcp_connection):
+    connection, peer = tcp_connection
+    peer.send(b"request")
+    connection.write(b"half an answer")
+    fd = connection.fd
+    connection.reset()
+    with pytest.raises(ConnectionLost):
+        connection.write(b"more")
+    assert connection.fd == connection.sock.fileno() == fd
+    assert not os.get_inheritable(fd)
+    with pytest.raises(ConnectionResetError):
+        receive_all(peer)
+    connection.close()
+    with open(os.devnull, "rb") as file:  # it may have got the number
+        connection.reset()
+        assert file.read() == b""
+        assert os.fstat(file.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+
+
+def test_looks_at_a_slow_peer_are_within_its_time():
+    assert until_look(30) == 2.0
+    assert until_look(30, 29.5) == 0.5
+    assert until_look(1) == 0.25
+    assert until_look(1, 5) == 0.0
+
+
+def test_who_is_given_up_stands_still_until_it_takes_something(make_connection):
+    connection, peer = make_connection()
+    connection.give_up_on_reader()  # there is nothing to read
+    connection.write(b"x" * (8 << 20))
+    connection.give_up_on_reader()
+    assert connection.stands_still() > 1e9
+    peer.recv(1 << 20)
+    assert not connection.flush()
+    assert connection.stands_still() < 1e9
 
 
 def test_detached_socket_stays_open(make_connection):

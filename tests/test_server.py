@@ -26,10 +26,13 @@ class StubbornApp(App):
     def __init__(self):
         super().__init__()
         self.closed = threading.Event()
+        self.answers = {}  # path -> what makes a body
 
     def answer(self, path, environ):
         if path == "/stream":
             return self.stream()
+        if path[1:] in self.answers:
+            return self.answers[path[1:]]()
         if path == "/stop":
             self.server.stop()
         elif path == "/fail":
@@ -344,6 +347,27 @@ def test_last_answer_says_that_it_is(serve, app):
             until(lambda: all(worker.draining for worker in server._running.workers))
             app.release.set()
             assert b"connection: close" in answer(busy)[0].lower()
+
+
+def test_answer_that_only_the_end_would_end_is_reset_when_it_is_cut_off(serve, app):
+    """A close would say that this is all (RFC 9112, 8)."""
+    server = serve()
+
+    def half():
+        yield b"half"
+        app.begun.release()
+        assert app.release.wait(PATIENCE)
+
+    app.answers["half"] = half
+    with connect(server, b"GET /half HTTP/1.0\r\n\r\n") as sock:
+        assert app.begun.acquire(timeout=PATIENCE)
+        data = b""
+        while not data.endswith(b"\r\n\r\nhalf"):
+            data += sock.recv(100)
+        server.drain(0)
+        server.stop()
+        with pytest.raises(ConnectionResetError):
+            sock.recv(100)
 
 
 def test_new_connections_are_given_time_for_their_first_request_when_it_stops(make_connection):

@@ -8,7 +8,7 @@ from rocket.http1.chunked import LAST_CHUNK, ChunkedBody, chunk
 from rocket.http1.grammar import TOKEN, Limits, quote
 from rocket.http1.head import CHUNKED, FORWARDING, Head, check_partial, read_head
 from rocket.http1.response import CONTINUE, REASONS, ResponseHead, error_response, format_head, http_date
-from rocket.http1.target import check_host, split_target
+from rocket.http1.target import check_host, split_target, wants_tls
 
 __all__ = [
     "CHUNKED",
@@ -30,4 +30,5 @@ __all__ = [
     "quote",
     "read_head",
     "split_target",
+    "wants_tls",
 ]

@@ -80,6 +80,11 @@ def split_target(method: str, target: str) -> tuple[str, str, Optional[str]]:
     return path, query, authority
 
 
+def wants_tls(target: str) -> bool:
+    """Whether *target*, which `read_head` let pass, is an https URI: to be refused without TLS (RFC 9110, 7.4)."""
+    return target[:8].lower() == "https://"
+
+
 def _split_absolute(target: str) -> tuple[str, str, str]:
     match = _ABSOLUTE(target)
     if match is None:

@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from rocket import http1
-from rocket.connection import LOOKS
+from rocket.connection import until_look
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import read_head
 from rocket.proxies import Proxies
@@ -28,6 +28,7 @@ from rocket.workers.tasks import FLUSH, BodyTask, DrainTask, FlushTask
 if TYPE_CHECKING:
     from rocket.connection import Connection
 
+NO_TLS = "An https URI was asked for, over a connection without TLS."
 RETRY_AFTER = 1  # s: what an overloaded server asks its clients to wait
 READ = 1  # as in rocket.monitors
 WRITE = 4
@@ -282,7 +283,7 @@ class Worker:
                 connection.task = FlushTask(READ_MORE, connection.task, connection.deadline)
             else:
                 connection.task = FLUSH[after]
-            self._park(connection, WRITE, self._clock() + self.options.write_timeout / LOOKS)
+            self._park(connection, WRITE, self._clock() + until_look(self.options.write_timeout))
         elif after is READ_MORE:
             self._park(connection, READ, connection.deadline)
         elif after is WRITE_MORE:

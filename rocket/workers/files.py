@@ -19,7 +19,7 @@ from rocket.files.listing import POLICY
 from rocket.files.media import choose
 from rocket.files.ranges import Range, read_ranges
 from rocket.workers.after import CLOSE, NEXT, After
-from rocket.workers.base import RETRY_AFTER, Options, Services, Worker
+from rocket.workers.base import NO_TLS, RETRY_AFTER, Options, Services, Worker
 from rocket.workers.report import report
 from rocket.workers.stream import StreamedBody
 
@@ -69,6 +69,8 @@ class FileWorker(Worker):
             keep_alive = False
         if type(body) is StreamedBody and not body.settle():
             keep_alive = False
+        if target[0] != "/" and http1.wants_tls(target) and not (connection.secure or connection.told):
+            return self.refuse(connection, 421, NO_TLS)
         request = Request(connection, method == "HEAD", fields, _CONNECTION[minor, keep_alive] + self.tail())
         if method not in {"GET", "HEAD"}:
             self.answer_method(request, method)

@@ -40,6 +40,7 @@ class Response:
         "_head",
         "_keep_alive",
         "_left",
+        "_may_exceed",
         "_method",
         "_minor",
         "_worker",
@@ -55,6 +56,7 @@ class Response:
         self._begun = False  # the head has gone
         self._chunked = False
         self._left: Optional[int] = None  # bytes of the body to come; None: any number; valid once begun
+        self._may_exceed = False  # by a file that is longer than Content-Length: a part of it is meant (PEP 3333)
         self._full = False  # more was given than Content-Length allows, or than an answer without a body can have
         self._ended = False  # the connection is not ours any more
         self._closed = False  # close() was called
@@ -156,6 +158,7 @@ class Response:
             text += "Transfer-Encoding: chunked\r\n"
         else:
             self._keep_alive = False
+            self._connection.until_close = True
         if self._worker.draining:
             self._keep_alive = False  # asked again: it may have begun while the application was at it
         if not self._keep_alive:
@@ -199,6 +202,7 @@ class Response:
             if data:
                 self._write(data)
             return
+        self._foresee(len(data))
         head = self._begin(None)
         data = self._frame(data)
         if len(data) <= JOIN:
@@ -223,11 +227,12 @@ class Response:
         """Send block after block. Stops when enough was sent (PEP 3333): an endless iterable ends there, too."""
         if blocks is None:
             raise ApplicationError("the application returned None instead of an iterable of bytes")
+        self._may_exceed = type(blocks) is FileWrapper
         send = self._send
         for block in blocks:
             send(block)
             if self._full:
-                self._end_early(blocks)
+                self._end_early()
                 break
         if not self._begun:
             # Nothing was sent: an empty body, of a known length.
@@ -235,9 +240,9 @@ class Response:
         elif self._chunked:
             self._connection.write(http1.LAST_CHUNK)
 
-    def _end_early(self, blocks: Any) -> None:
-        """More was given than may be sent. A file may go on behind a Content-Length: so does PEP 3333 send ranges."""
-        if not self._is_bodiless() and type(blocks) is not FileWrapper:
+    def _end_early(self) -> None:
+        """More was given than may be sent."""
+        if not self._is_bodiless() and not self._may_exceed:
             self._keep_alive = False
             self._complain("the application sent more than its Content-Length; the rest is dropped")
 
@@ -256,15 +261,22 @@ class Response:
                 self._begun = True
                 self._connection.write(text.encode("latin-1") + self._worker.tail() + data)
                 return
+        self._foresee(len(data))
         head = self._begin(len(data))
         data = self._frame(data)
         if self._full:
-            self._end_early(data)
+            self._end_early()
         connection = self._connection
         if len(data) <= JOIN:
             connection.write(head + data)
         else:
             connection.write_parts((head, data))
+
+    def _foresee(self, length: int) -> None:
+        """The first *length* bytes are there: say in the head that the connection ends if they are too many."""
+        told = self._head.length if self._head is not None else None
+        if told is not None and length > told and not self._is_bodiless() and not self._may_exceed:
+            self._keep_alive = False
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send *wrapper*'s file by sendfile(2); False, and nothing done, if that is not what reading it would give."""

@@ -11,7 +11,7 @@ from io import BufferedRandom, BytesIO
 from typing import IO, TYPE_CHECKING, Any, Optional, Protocol, Union
 
 from rocket import http1
-from rocket.connection import LOOKS, NEVER
+from rocket.connection import NEVER, until_look
 from rocket.errors import ConnectionLost, WriteTimeout
 from rocket.workers.after import CLOSE, LINGER, NEXT, READ_MORE, WRITE_MORE, After
 from rocket.workers.pieces import borrow, give_back
@@ -110,6 +110,11 @@ class BodyTask:
             return None
         return worker.refuse(connection, 408, "the request's body did not come in time")
 
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has come for a second, and nobody else's patience is asked for any more."""
+        return self._stalled
+
     def feed(self, worker: Worker, connection: Connection) -> After:
         """Take what is in the buffer."""
         data, connection.buffer = connection.buffer, b""
@@ -149,9 +154,10 @@ class BodyTask:
         return worker.respond(connection, self._head, self._fields, body)
 
     def _wait(self, worker: Worker, connection: Connection) -> After:
-        timeout = worker.options.body_timeout
+        timeout, now = worker.options.body_timeout, worker._clock()
         patience = timeout - PATIENCE if self._stalled else PATIENCE
-        connection.deadline = worker._clock() + max(0.0, min(patience, timeout))
+        allowed = self._began + self._allowed(worker.options.min_body_rate) - now
+        connection.deadline = now + max(0.0, min(patience, timeout, allowed))
         return READ_MORE
 
     def _allowed(self, rate: int) -> float:
@@ -207,16 +213,17 @@ class FlushTask:
             connection.task = self._resume
             connection.deadline = self._deadline
             return self._then
-        connection.deadline = worker._clock() + worker.options.write_timeout / LOOKS
+        connection.deadline = worker._clock() + until_look(worker.options.write_timeout)
         return WRITE_MORE
 
     def expire(self, worker: Worker, connection: Connection) -> Optional[After]:
         timeout = worker.options.write_timeout
         # It may be slow: the socket counts as writable only once a third of its buffer is free.
-        if connection.stands_still() > timeout:
+        still = connection.stands_still()
+        if still >= timeout:
             connection.reset_on_close()  # or the kernel would offer it what was written, for minutes
             raise WriteTimeout("the peer did not take the answer in time")
-        connection.deadline = worker._clock() + timeout / LOOKS
+        connection.deadline = worker._clock() + until_look(timeout, still)
         return WRITE_MORE
 
 

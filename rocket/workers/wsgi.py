@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 from rocket import http1
 from rocket.http1 import FORWARDING
 from rocket.workers.after import After
-from rocket.workers.base import Options, Services, Worker
+from rocket.workers.base import NO_TLS, Options, Services, Worker
 from rocket.workers.environ import base_environ
 from rocket.workers.heads import HeadCache
 from rocket.workers.response import EarlyResponse, Response
@@ -81,6 +81,8 @@ class WSGIWorker(Worker):
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
         if FORWARDING in environ:
             self._hear_proxies(connection, environ)
+        if authority is not None and environ["wsgi.url_scheme"] != "https" and http1.wants_tls(target):
+            return self.refuse(connection, 421, NO_TLS)
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
         make: Callable[..., Response] = Response

@@ -23,6 +23,10 @@ class Server(ServerProcess):
 
     def __init__(self, *arguments, app="faults_app", **options):
         self.context = options.pop("context", None)  # an ssl.SSLContext, to ask a server that speaks TLS
+        # One heap of glibc's for all threads. By default each thread gets one of its own, and each of these grows to
+        # the highest that its thread ever had at once: for hours, while what is in use stays the same
+        # (docs/deploying.md). A leak grows with one heap as with many.
+        options.setdefault("MALLOC_ARENA_MAX", os.environ.get("MALLOC_ARENA_MAX", "1"))
         super().__init__(app, "--monitor", MONITOR, *arguments, app_dir=APPS, **options)
 
     # ------------------------------------------------------------------ figures

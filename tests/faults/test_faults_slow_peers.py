@@ -22,10 +22,28 @@ def test_slow_heads_delay_nobody_and_are_cut_in_time(serve, count, timeout):
     assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in crowd.answers)
 
 
-def test_as_many_slow_heads_as_there_may_be_connections_shut_nobody_out(serve):
-    server = serve("--threads", "2", "--max-connections", "20", "--head-timeout", "600")
-    with Crowd(server.address, 60, first=HALF + b"Slow: ", more=b"x"):
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [(HALF + b"Slow: ", b"x"), (POST + b"x", b""), (CHUNKED + b"x", b""), (request("/big?mb=8"), b"")],
+    ids=["heads", "bodies", "chunks", "readers"],
+)
+def test_as_many_slow_peers_as_there_may_be_connections_shut_nobody_out(serve, first, more):
+    server = serve(
+        *("--threads", "2", "--max-connections", "20", "--head-timeout", "600", "--body-timeout", "600"),
+        *("--min-body-rate", "0", "--write-timeout", "600"),
+    )
+    with Crowd(server.address, 60, first=first, more=more, reads=more != b"", receive_buffer=4096):
         assert [ask(server.address).status for _ in range(5)] == 5 * [200]
+
+
+@pytest.mark.parametrize("first", [POST + b"x", CHUNKED + b"x"], ids=["length", "chunked"])
+def test_silent_bodies_are_cut_as_early_as_slow_ones(serve, first):
+    """min_body_rate counts those that send nothing, too: 240 bytes a second, after 5 s of grace."""
+    server = serve("--threads", "8", "--body-timeout", "600")
+    with Crowd(server.address, 50, first=first) as crowd:
+        assert crowd.wait()
+    assert max(crowd.ages) < allowed(10)
+    assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in crowd.answers)
 
 
 @pytest.mark.parametrize(

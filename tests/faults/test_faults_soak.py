@@ -128,11 +128,7 @@ def _round(address, count):
 
 @pytest.mark.parametrize("count", [10_000, pytest.param(FULL, marks=pytest.mark.slow)])
 def test_requests_of_every_kind_leave_nothing_behind(serve, count):
-    # One heap of glibc's for all threads. By default each thread gets one of its own, and each of these grows to the
-    # highest that its thread ever had at once: for hours, while what is in use stays the same (docs/deploying.md). With
-    # one heap it is grown after a tenth of that, and a leak grows all the same.
-    heaps = os.environ.get("MALLOC_ARENA_MAX", "1")
-    server = serve("--threads", "8", "--scaling", "fixed:8", MALLOC_ARENA_MAX=heaps)
+    server = serve("--threads", "8", "--scaling", "fixed:8")
     server.expects_errors = True
     _round(server.address, count / ROUNDS)  # caches, tables and the allocator's arenas fill
     until(lambda: not server.connections, "its connections are closed")

@@ -7,6 +7,7 @@ import time
 import pytest
 from workers_helpers import GET, HEAD, READ, WRITE, LoggedTurns, answering, parse, post
 
+from rocket.connection import LOOK
 from rocket.errors import BadRequest, ConnectionLost
 from rocket.http1 import Limits
 from rocket.workers import After, Worker
@@ -187,7 +188,7 @@ def test_what_the_peer_does_not_take_goes_first(slow_reader, after, did):
     tested = slow_reader([(b"x" * 100000, after), (b"next", After.CLOSE)], worker=Scripted)
     tested.connection.deadline = 1234.0
     assert tested.turn() == "write"
-    assert tested.deadlines == [soon(30 / 4)]  # four looks within write_timeout
+    assert tested.deadlines == [soon(LOOK)]
     assert tested.read_all() == b"x" * 100000
     assert tested.did[-1] == did
     if after is After.READ_MORE:
@@ -210,6 +211,18 @@ def test_a_peer_that_does_not_take_its_answer_is_closed(slow_reader, tell_errors
         assert not tested.expire()
     assert tested.did[-1] == "close"
     assert not tell_errors()
+
+
+def test_a_peer_is_looked_at_when_its_time_is_over(slow_reader):
+    tested = slow_reader([(b"x" * 100000, After.NEXT)], worker=Scripted, write_timeout=30)
+    tested.turn()
+    tested.connection.output.moved_at -= 29
+    tested.connection.output.unacknowledged = None  # what it has acknowledged meanwhile is another matter
+    assert not tested.expire()
+    assert tested.deadlines[-1] == soon(1)
+    tested.connection.output.moved_at -= 1
+    assert not tested.expire()
+    assert tested.did[-1] == "close"
 
 
 def test_a_connection_is_closed_gently_while_the_peer_sends(stand):

@@ -7,6 +7,7 @@ import sys
 import pytest
 from workers_helpers import GET, Stand, answering, post, post_chunks
 
+from rocket.proxies import Proxies
 from rocket.workers.environ import FileWrapper, Nowhere, base_environ
 
 
@@ -81,6 +82,28 @@ def test_the_target_is_split_and_decoded_once(environ_of, target, path, query):
 
 def test_an_absolute_target_names_the_host(environ_of):
     assert environ_of(get("http://other:81/p"))["HTTP_HOST"] == "other:81"
+
+
+@pytest.mark.parametrize("target", ["https://other/p", "HTTPS://other:443/", "https://other"])
+def test_https_is_not_served_without_tls(stand, target):
+    """RFC 9110, 7.4: a MUST. What the application would answer is for those who are to be protected."""
+    tested = stand(lambda environ, start_response: pytest.fail("the application was called"))
+    assert tested.ask(get(target)).status == 421
+    assert tested.did[-1] in {"close", "read"}
+
+
+def test_https_is_served_if_a_proxy_that_is_believed_has_the_tls(stand):
+    seen = []
+
+    def app(environ, start_response):
+        seen.append((environ["wsgi.url_scheme"], environ["HTTP_HOST"]))
+        start_response("204 No Content", [])
+        return []
+
+    tested = stand(app, proxies=Proxies(["192.0.2.1"]))
+    assert tested.ask(get("https://other/p", "X-Forwarded-Proto: https")).status == 204
+    assert tested.ask(get("https://other/p")).status == 421
+    assert seen == [("https", "other")]
 
 
 def test_options_asterisk_is_passed_on(environ_of):

@@ -202,12 +202,25 @@ def test_without_a_rate_only_silence_is_too_slow(stand):
 
 
 def test_a_body_that_stays_away_is_408_after_its_time(stand):
-    tested = timed(stand, body_timeout=30)
+    tested = timed(stand, body_timeout=30, min_body_rate=0)
     tested.send(post(b"abc", length=6))
     tested.turn()
     assert tested.expire()  # it has stalled: the application might begin
     tested.turn()
     assert tested.deadlines[-1] == tested.worker.now + 30 - PATIENCE
+    assert not tested.expire()
+    assert parse(tested.received()).status == 408
+
+
+@pytest.mark.parametrize("came", [0, 1000])
+def test_a_silent_body_has_no_more_time_than_a_slow_one(stand, came):
+    tested = timed(stand, body_timeout=30, min_body_rate=100)
+    began = tested.worker.now
+    tested.send(post(came * b"x", length=10_000))
+    tested.turn()
+    assert tested.expire()  # it has stalled
+    tested.turn()
+    assert tested.deadlines[-1] == began + GRACE + came / 100
     assert not tested.expire()
     assert parse(tested.received()).status == 408
 

@@ -116,6 +116,22 @@ def test_what_exceeds_content_length_is_cut_and_logged_once_and_the_connection_c
     assert len(tell_errors()) == 1
 
 
+@pytest.mark.parametrize("body", [[b"abcd"], [b"ab", b"cd"], lambda: iter([b"abcd", b"e"])])
+@pytest.mark.parametrize("request_", [GET, OLD_GET_KEPT])
+def test_an_answer_that_is_seen_to_be_too_long_says_that_the_connection_ends(stand, request_, body):
+    """RFC 9112, 9.6: a client that has sent another request behind this one is told that nobody will answer it."""
+    answer = stand(answering(body, LENGTH_3)).ask(request_)
+    assert answer.body == b"abc"
+    assert answer.headers.get_all("Connection") == ["close"]
+
+
+def test_an_answer_to_head_may_tell_of_less_than_there_is(stand, tell_errors):
+    tested = stand(answering([b"abcd"], LENGTH_3))
+    assert tested.ask(HEAD).headers["Connection"] is None
+    assert tested.did == ["read"]
+    assert not tell_errors()
+
+
 @pytest.mark.parametrize("body", [[b"ab"], [], lambda: iter([b"a", b"b"]), lambda: iter([])])
 def test_less_than_content_length_is_logged_and_the_connection_closed(stand, tell_errors, body):
     tested = stand(answering(body, LENGTH_3))
