@@ -304,7 +304,7 @@ class Config:
     )
     body_timeout: float = option(
         30.0, seconds(zero=False), TIMEOUTS,
-        "A connection is closed if its request body has not grown for this long.",
+        "A connection is closed if its request body has not grown for this long, or for less: see min_body_rate.",
     )
     min_body_rate: int = option(
         240, size(unit="bytes per second"), TIMEOUTS,

@@ -6,15 +6,18 @@ is somebody else's business: the connection is parked, and comes back when the p
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from rocket import gil
 from rocket.errors import ConnectionLost, WriteTimeout
 from rocket.output import Output, unacknowledged
+from rocket.reset import reset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +26,18 @@ RECEIVE_BYTES = 65536
 LOOK = 2.0  # s: at the longest between two looks at a peer that takes nothing
 LOOKS = 4  # within the time that it is given, at the least
 NEVER = float("inf")
+# Taken to say that a connection is closed, and to cut one off that is not: what its owner closes just then may be
+# somebody else's by its number. Re-entrant: a signal handler may stop the server in here.
+_ending = threading.RLock()
 MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # Linux: see send(2)
+
+
+def _after_fork() -> None:
+    global _ending  # noqa: PLW0603 (whoever held it is not in the child)
+    _ending = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def until_look(timeout: float, still: float = 0.0) -> float:
@@ -316,21 +330,20 @@ class Connection:
         if self._output is not None:
             self._output.moved_at = -NEVER
 
-    def reset(self) -> None:
-        """Reset the connection at once, also while another thread is at it, whose calls fail from then on.
+    def cut_off(self) -> None:
+        """End it also while another thread, its owner, is at it: whose calls fail from then on, also if it waits.
 
-        For who is not the owner: the descriptor stays open, and no stranger gets its number. Best effort.
+        The descriptor stays open, for the owner to close: by its number it could write to a stranger. An answer whose
+        end only the end of the connection tells is reset, where that is possible, or it would look like a whole one.
         """
-        if not gil.prepare():
-            return
-        self.reset_on_close()
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError:
-            return  # no descriptors
-        theirs.close()
-        with ours:
-            gil.supplant(self.sock, ours)  # which closes what it was: nobody else has it
+        with _ending:
+            if self.closed:
+                return
+            try:
+                if not (self.until_close and not self.secure and reset(self.sock)):
+                    self.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more
 
     def reset_on_close(self) -> None:
         """Have `close` reset the connection: what the peer has not taken is dropped by the kernel, too."""
@@ -371,9 +384,10 @@ class Connection:
 
     def close(self) -> None:
         """Give the descriptor back. Idempotent; never raises."""
-        if self.closed:
-            return
-        self.closed = True
+        with _ending:
+            if self.closed:
+                return
+            self.closed = True
         self.buffer = b""
         self.task = None
         try:
@@ -387,7 +401,8 @@ class Connection:
 
     def detach(self) -> socket.socket:
         """Hand the socket over to the caller, who closes it from now on. What was not sent yet is dropped."""
-        self.closed = True
+        with _ending:
+            self.closed = True
         self.task = None
         self._drop_output()
         return self.sock

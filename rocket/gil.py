@@ -3,13 +3,15 @@
 CPython lets the GIL go around each system call of a socket, also where it never waits. Who asks for it again beside a
 thread that computes gets it a switch interval (5 ms) later, beside four such threads 20 ms later (the convoy effect,
 https://github.com/python/cpython/issues/52194). So a handler that computes for seconds slows down all others by the
-number of their system calls, not by its share of the CPU (bench/beside.py has figures). The calls of this file go
-through `ctypes.PyDLL`, which keeps the GIL. They cost 0.6 us more each, so they are for those times only:
-`rocket.pools.contention` says when. They must not wait: for sockets and pipes that do not block.
+number of their system calls, not by its share of the CPU (docs/decisions/0010-keep-the-gil.md has figures). The calls
+of this file go through `ctypes.PyDLL`, which keeps the GIL. They cost 0.6 us more each, so they are for those times
+only: `rocket.pools.contention` says when. They must not wait, or all threads would: for sockets and pipes that do not
+block, and that nobody else can make block (O_NONBLOCK is one for all processes that share them, see fcntl(2)).
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import select
@@ -18,7 +20,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
     import ctypes
@@ -27,6 +29,12 @@ RECEIVE_BYTES = 65536  # at most
 SEND_BYTES = 65536  # longer data is copied for so long that the others may have the GIL meanwhile
 EVENTS = 256  # of one look; those beyond wait for the next one
 CTL_ADD, CTL_DEL, CTL_MOD = 1, 2, 3  # epoll_ctl(2), Linux
+DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # whatever an application has made of its socket
+HAS_ACCEPT4 = hasattr(socket, "SOCK_NONBLOCK")  # what `Acceptor` needs
+MICROSECOND = 1e-6  # s: what CPython counts the switch interval in, rounded down
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+_works: Optional[bool] = None  # whether the calls do; None: not tried yet
 
 
 def gil_enabled() -> bool:
@@ -34,14 +42,18 @@ def gil_enabled() -> bool:
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
-@functools.cache
 def prepare() -> bool:
     """Load the calls, and try them; return whether they work here. Before anything else of this file is used."""
-    try:
-        _CALLS.load()
-        return _try()
-    except Exception:  # no ctypes, no such function, a system on which something is not as it is known here
-        return False
+    global _works  # noqa: PLW0603 (it is the process's)
+    if _works is None:
+        try:
+            _CALLS.load()
+            _works = _try()
+        except Exception as exc:  # no ctypes, no such function, a system on which something is not as it is known here
+            if isinstance(exc, OSError) and exc.errno in PASSING:
+                return False  # that may be better the next time
+            _works = False
+    return _works
 
 
 def recv(sock: socket.socket, size: int) -> bytes:
@@ -50,7 +62,7 @@ def recv(sock: socket.socket, size: int) -> bytes:
         buffer = _spare.pop()
     except IndexError:
         buffer = _Buffer(RECEIVE_BYTES)
-    count = _CALLS.recv(sock.fileno(), buffer.address, min(size, RECEIVE_BYTES), 0)
+    count = _CALLS.recv(sock.fileno(), buffer.address, min(size, RECEIVE_BYTES), DONTWAIT)
     data = buffer.view[:count].tobytes() if count > 0 else b""
     _spare.append(buffer)
     if count < 0:
@@ -62,7 +74,7 @@ def send(sock: socket.socket, data: bytes) -> int:
     """Do as `sock.send(data)`; with long *data* the GIL is let go. Any thread."""
     if type(data) is not bytes or len(data) > SEND_BYTES:
         return sock.send(data)
-    count = _CALLS.send(sock.fileno(), data, len(data), 0)
+    count = _CALLS.send(sock.fileno(), data, len(data), DONTWAIT)
     if count < 0:
         _fail()
     return count
@@ -75,16 +87,13 @@ def close(sock: socket.socket) -> None:
         _CALLS.close(fd)
 
 
-def supplant(sock: socket.socket, by: socket.socket) -> bool:
-    """Let *sock* be *by* from now on, as dup2(2) does; whether it did. Any thread, also while another one uses *sock*.
-
-    Nobody can close *sock* between the look whether it is open and the call, or the number might be a stranger's.
-    """
-    fd = sock.fileno()
-    if fd < 0 or _CALLS.dup2(by.fileno(), fd) < 0:
-        return False
-    os.set_inheritable(fd, False)
-    return True
+def read(fd: int, size: int) -> bytes:
+    """Do as `os.read(fd, size)`, for a few bytes. Any thread."""
+    buffer = _Buffer(size)
+    count = _CALLS.read(fd, buffer.address, size)
+    if count < 0:
+        _fail()
+    return buffer.view[:count].tobytes()
 
 
 def write(fd: int, data: bytes) -> None:
@@ -94,7 +103,10 @@ def write(fd: int, data: bytes) -> None:
 
 
 def read_text(path: str) -> str:
-    """Return the text of a file that is made as it is read, in /proc or /sys; "" if it cannot be read. Any thread."""
+    """Return the text of a file that the kernel makes as it is read, in /proc or /sys; "" if it cannot be read.
+
+    Any thread. The kernel's own file systems answer at once; `is_kernels` says whether it is one of theirs.
+    """
     fd = _CALLS.open(os.fsencode(path), os.O_RDONLY | os.O_CLOEXEC)
     if fd < 0:
         return ""
@@ -107,8 +119,19 @@ def read_text(path: str) -> str:
     return b"".join(pieces).decode(errors="replace") if count == 0 else ""
 
 
+@functools.lru_cache(maxsize=64)  # or each look would let the GIL go, twice
+def is_kernels(path: str) -> bool:
+    """Whether *path*, a file in /proc or of a cgroup, is the kernel's own: nothing was mounted over it."""
+    if not path.startswith("/proc/"):
+        return True
+    try:
+        return os.stat(path).st_dev == os.stat("/proc/self/stat").st_dev
+    except OSError:
+        return False
+
+
 class Acceptor:
-    """Accept from a listening socket. One thread at a time."""
+    """Accept from a listening socket that does not block, and that nobody else has. One thread at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -122,10 +145,8 @@ class Acceptor:
         fd = _CALLS.accept4(self._sock.fileno(), self._address.address, self._length.address, flags)
         if fd < 0:
             _fail()
-        # Its methods do not wait, because the descriptor does not; setblocking() would be a system call more.
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, self._sock.proto, fd)
-        if socket.getdefaulttimeout() is not None:
-            sock.setblocking(False)
+        # The flag tells Python that it does not block; setblocking() would be a system call more.
+        sock = socket.socket(self._sock.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, self._sock.proto, fd)
         peer = self._address.view
         if sock.family == socket.AF_INET:
             return sock, (socket.inet_ntop(socket.AF_INET, peer[4:8]), int.from_bytes(peer[2:4], "big"))
@@ -189,13 +210,20 @@ class SwitchInterval:
             self._wanted.remove(seconds)
             self._apply_locked()
 
+    def abandon(self) -> None:
+        """Set back what a forked child has inherited: whoever wanted it was another thread. The only thread."""
+        self._lock = threading.Lock()
+        self._wanted.clear()
+        self._apply_locked()
+
     def _apply_locked(self) -> None:
-        if abs(sys.getswitchinterval() - self._set) < 1e-6:  # CPython counts microseconds
+        if abs(sys.getswitchinterval() - self._set) < 1.5 * MICROSECOND:
             self._set = min([self._usual, *self._wanted])
-            sys.setswitchinterval(self._set)
+            sys.setswitchinterval(self._set + MICROSECOND / 2)
 
 
 SWITCH_INTERVAL = SwitchInterval()  # of the process: there is one
+os.register_at_fork(after_in_child=SWITCH_INTERVAL.abandon)
 
 
 # --- Inside ----------------------------------------------------------------------------------------------------------
@@ -234,7 +262,6 @@ class _Calls:
     read: Callable[[int, int, int], int]
     write: Callable[[int, bytes, int], int]
     close: Callable[[int], int]
-    dup2: Callable[[int, int], int]
     accept4: Callable[[int, int, int, int], int]
     epoll_wait: Callable[[int, int, int, int], int]
     epoll_ctl: Callable[[int, int, int, int], int]
@@ -251,8 +278,7 @@ class _Calls:
         self.read = _declare(library.read, c_ssize_t, c_int, c_void_p, c_size_t)
         self.write = _declare(library.write, c_ssize_t, c_int, c_char_p, c_size_t)
         self.close = _declare(library.close, c_int, c_int)
-        self.dup2 = _declare(library.dup2, c_int, c_int, c_int)
-        if accepts():
+        if HAS_ACCEPT4:
             self.accept4 = _declare(library.accept4, c_int, c_int, c_void_p, c_void_p, c_int)
         if hasattr(select, "epoll"):
             self.epoll_wait = _declare(library.epoll_wait, c_int, c_int, c_void_p, c_int, c_int)
@@ -260,11 +286,6 @@ class _Calls:
 
 
 _CALLS = _Calls()
-
-
-def accepts() -> bool:
-    """Whether the system has what `Acceptor` needs."""
-    return hasattr(socket, "SOCK_NONBLOCK")
 
 
 def _declare(function: ctypes._NamedFuncPointer, result: type, *arguments: type) -> Callable[..., int]:
@@ -285,6 +306,12 @@ def _try() -> bool:
             pass
         if send(theirs, b"a\0b") != 3:
             return False
+        if HAS_ACCEPT4:
+            try:
+                Acceptor(ours)()
+            except OSError as exc:  # a filter of system calls may know accept(2) alone
+                if exc.errno in {errno.ENOSYS, errno.EPERM}:
+                    return False
         if hasattr(select, "epoll"):
             with select.epoll() as usual:
                 epoll = Epoll(usual)

@@ -167,8 +167,11 @@ class Listener:
         return True
 
     def _accept(self) -> tuple[socket.socket, tuple[Any, ...]]:
-        """Return a new socket, which does not block, and its address. OSError."""
-        if self.keeps_gil and gil.accepts():
+        """Return a new socket, which does not block, and its address. OSError.
+
+        Who shares an inherited socket with us may make it block: then only this thread is to stand still.
+        """
+        if self.keeps_gil and gil.HAS_ACCEPT4 and not self.place.inherited:
             if self._acceptor is None:
                 self._acceptor = gil.Acceptor(self.sock)
             return self._acceptor()

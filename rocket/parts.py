@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import resource
-import socket
 import sys
 import threading
 import time
@@ -16,7 +15,6 @@ from rocket import gil, http1, monitors, pools
 from rocket.binds import Bind
 from rocket.certificates import Certificates
 from rocket.config import Config
-from rocket.connection import LOOK
 from rocket.listener import Listener
 from rocket.pools.controller import Controller
 from rocket.pools.health import Health
@@ -43,6 +41,7 @@ EVICT_SLOW = 256  # slow ones: more, for those who bring them come in crowds
 SLOW = 1.0  # s: who has not sent the whole head after this long may have to go
 SWEEP_PAUSE = 0.05  # s: between two looks at what is left, while draining
 FRESH = 0.2  # s: what a new connection's first request is given when the server stops
+STILL = 10.0  # s: who has taken nothing of an answer for this long may have to go; slow readers pause for up to 6 s
 STOP_PATIENCE = 0.5  # s: what stop() gives handlers that are at work
 
 
@@ -92,7 +91,7 @@ class Parts:
             min_threads=config.min_threads,
             max_threads=config.max_threads,
             on_busy=self._ring,
-            on_lost=self._close,
+            on_lost=self._lose,
             on_thread_start=config.on_thread_start,
             on_thread_exit=config.on_thread_exit,
         )
@@ -180,11 +179,13 @@ class Parts:
     def _make_room(self) -> None:
         """Let the oldest idle connections go; if there are none, those whose peers keep the others waiting.
 
-        That is, for more than a second or two: half heads, bodies and answers that stand still. Else as many such
-        clients as there may be connections would keep all others out until the timeouts.
+        That is, half heads and bodies in which nothing has come for a second, and answers of which nothing was taken
+        for longer than slow readers pause. Else as many such clients as there may be connections would keep all others
+        out until the timeouts.
         """
         idle: list[Connection] = []  # touched by the poller only, which makes both sweeps one after the other
         late = time.monotonic() + self._config.head_timeout - SLOW
+        still = min(STILL, self._config.write_timeout / 2)
 
         def is_idle(connection: Connection) -> bool:
             if not _is_idle(connection):
@@ -200,7 +201,7 @@ class Parts:
                 return False
             if task is None:
                 return bool(connection.buffer) and connection.deadline < late
-            if isinstance(task, FlushTask) and connection.stands_still() > LOOK:
+            if isinstance(task, FlushTask) and connection.stands_still() > still:
                 connection.give_up_on_reader()
                 return True
             return isinstance(task, BodyTask) and task.stalled
@@ -223,6 +224,12 @@ class Parts:
             self._reactor.forget(connection)
         connection.close()
         self._discard(connection)
+
+    def _lose(self, connection: Connection) -> None:
+        """Close *connection*, whose worker died in the middle of it."""
+        if connection.until_close:
+            connection.reset_on_close()  # or a part of an answer would look like the whole
+        self._close(connection)
 
     def _detach(self, connection: Connection) -> None:
         if not self._stopped:
@@ -257,7 +264,10 @@ class Parts:
         """Let workers and monitor keep the GIL in their system calls, or not any more. The controller's thread."""
         log.debug("threads that compute take the GIL: %s", keep)
         self._keeps_gil = keep
-        self._reactor.monitor.keep_gil(keep)
+        try:
+            self._reactor.monitor.keep_gil(keep)
+        except Exception:
+            log.exception("the monitor %s failed in keep_gil(%s)", self.monitor_name, keep)
         for listener in self.listeners:
             listener.keeps_gil = keep
         for worker in (self._clerk, self._usher, *self.workers):
@@ -377,13 +387,7 @@ class Parts:
             if connection in mine or not late:
                 self._close(connection)
                 continue
-            try:
-                # Not closed: a thread that is still at it would then write to whoever gets the descriptor.
-                if connection.until_close and not connection.secure:  # else it would look like a whole answer
-                    connection.reset()
-                connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more
+            connection.cut_off()
 
 
 def _is_idle(connection: Connection) -> bool:

@@ -18,6 +18,7 @@ import os
 import pwd
 import socket
 import stat
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -413,6 +414,8 @@ def _take_over(fd: int, bind: Bind) -> ListeningSocket:
         opened = ListeningSocket(sock, bind)
         os.set_inheritable(fd, False)
         sock.setblocking(False)
+        # Connections inherit it, and close(2) would wait for their peers, non-blocking or not (socket(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
         if not opened.local:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:

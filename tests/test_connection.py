@@ -5,14 +5,16 @@ import os
 import random
 import socket
 import struct
+import sys
 import tempfile
 from contextlib import contextmanager
 
 import pytest
-from core_helpers import Miser, fill_file, thread
+from core_helpers import PATIENCE, Miser, fill_file, thread, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rocket import connection as connection_module
 from rocket.connection import Connection, until_look
 from rocket.errors import ConnectionLost, WriteTimeout
 
@@ -378,23 +380,63 @@ def test_request_in_the_log_has_no_control_characters(make_connection):
     assert "GET /\\x85FAKE\\x9b31m\\u2028\\xe9>" in repr(connection)
 
 
-def test_reset_is_seen_by_the_peer_and_by_who_is_still_at_it(tcp_connection):
+@pytest.mark.parametrize("until_close", [False, True])
+def test_connection_is_cut_off_while_another_thread_waits_at_it(tcp_connection, until_close):
+    """The peer hears of it at once; who waits wakes up; nobody gets the descriptor's number."""
     connection, peer = tcp_connection
-    peer.send(b"request")
     connection.write(b"half an answer")
-    fd = connection.fd
-    connection.reset()
-    with pytest.raises(ConnectionLost):
-        connection.write(b"more")
+    connection.until_close = until_close
+    fd, ended = connection.fd, []
+
+    def wait():
+        connection.wait(writable=False, timeout=2 * PATIENCE)
+        with pytest.raises(ConnectionLost):
+            connection.write(b"more")
+        ended.append(True)
+
+    with thread(wait):
+        until(lambda: _is_in("wait"))
+        connection.cut_off()
+        if until_close and sys.platform.startswith("linux"):
+            with pytest.raises(ConnectionResetError):
+                receive_all(peer)
+        else:
+            assert receive_all(peer) == b"half an answer"
+        until(lambda: ended)
     assert connection.fd == connection.sock.fileno() == fd
-    assert not os.get_inheritable(fd)
-    with pytest.raises(ConnectionResetError):
-        receive_all(peer)
     connection.close()
     with open(os.devnull, "rb") as file:  # it may have got the number
-        connection.reset()
+        connection.cut_off()
         assert file.read() == b""
-        assert os.fstat(file.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+
+
+def _is_in(function):
+    """Whether a thread is in *function* of a connection."""
+    frames = [frame.f_code for frame in sys._current_frames().values()]
+    return any((code.co_name, code.co_filename) == (function, connection_module.__file__) for code in frames)
+
+
+@pytest.mark.parametrize("end", ["close", "cut_off"])
+def test_who_cuts_off_and_who_closes_wait_for_each_other(tcp_connection, end):
+    """Else what is cut off might be a stranger by then."""
+    connection, peer = tcp_connection
+    connection_module._ending.acquire()
+    with thread(getattr(connection, end)):
+        try:
+            until(lambda: _is_in(end))
+            assert not connection.closed
+            os.fstat(connection.fd)
+        finally:
+            connection_module._ending.release()
+    assert receive_all(peer) == b""
+
+
+def test_unix_socket_is_cut_off_without_a_reset(make_connection):
+    connection, peer = make_connection()
+    connection.write(b"half")
+    connection.until_close = True
+    connection.cut_off()
+    assert receive_all(peer) == b"half"
 
 
 def test_looks_at_a_slow_peer_are_within_its_time():

@@ -12,7 +12,10 @@ import pytest
 from core_helpers import PATIENCE
 
 from rocket import gil
+from rocket.connection import Connection
 from rocket.gil import SwitchInterval
+from rocket.monitors.base import READ
+from rocket.monitors.epoll import EpollMonitor
 
 pytestmark = pytest.mark.skipif(not gil.prepare(), reason="ctypes, or the C library's calls, are not to be had here")
 
@@ -60,16 +63,28 @@ def test_errors_are_those_of_sockets(pair):
         assert failure.value.errno == errno.EBADF
 
 
+def fill(sock):
+    """Send until it would wait; return what the last call took. Its peer does not read."""
+    sent = 0
+    for _ in range(100_000):
+        try:
+            sent = gil.send(sock, bytes(gil.SEND_BYTES))
+        except BlockingIOError:
+            return sent
+    pytest.fail("it takes everything")
+
+
 def test_a_full_socket_takes_what_it_can(pair):
     ours, _ = pair
-    sent = 1
-    try:
-        while sent:
-            sent = gil.send(ours, bytes(gil.SEND_BYTES))
-            assert 0 < sent <= gil.SEND_BYTES
-    except BlockingIOError:
-        sent = 0
-    assert not sent
+    assert 0 < fill(ours) <= gil.SEND_BYTES
+
+
+def test_nothing_waits_also_if_somebody_has_made_the_socket_block(pair):
+    ours, _ = pair
+    os.set_blocking(ours.fileno(), True)
+    with pytest.raises(BlockingIOError):
+        gil.recv(ours, 10)
+    fill(ours)
 
 
 @pytest.mark.parametrize("data", [bytearray(b"abc"), memoryview(b"abc"), b"abc" * gil.SEND_BYTES])
@@ -113,11 +128,15 @@ def test_threads_that_receive_at_the_same_time_do_not_mix_what_they_get(hasty_th
     assert not wrong
 
 
-def test_write_fills_a_pipe():
+def test_pipes_are_written_and_read():
     reading, writing = os.pipe()
     try:
-        gil.write(writing, b"!")
-        assert os.read(reading, 10) == b"!"
+        gil.write(writing, b"!!")
+        assert gil.read(reading, 1) == b"!"
+        assert gil.read(reading, 512) == b"!"
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            gil.read(reading, 512)
         os.close(reading)
         with pytest.raises(BrokenPipeError):
             gil.write(writing, b"!")
@@ -131,6 +150,42 @@ def test_text_of_proc_is_read():
     assert gil.read_text("/proc/self/cgroup") == Path("/proc/self/cgroup").read_text()
     assert gil.read_text("/proc/no/such/file") == ""
     assert gil.read_text("/proc") == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+def test_files_that_are_mounted_over_proc_are_told_from_the_kernels(monkeypatch, tmp_path):
+    """As lxcfs does, a program that may take its time."""
+    gil.is_kernels.cache_clear()
+    assert gil.is_kernels("/proc/self/cgroup")
+    assert gil.is_kernels("/sys/fs/cgroup/cpu.max")
+    real = os.stat
+    monkeypatch.setattr(gil.os, "stat", lambda path: real(tmp_path if path == "/proc/meminfo" else path))
+    assert not gil.is_kernels("/proc/meminfo")
+    assert not gil.is_kernels("/proc/no/such/file")
+    gil.is_kernels.cache_clear()
+
+
+def test_a_shortage_is_not_taken_for_a_system_without_the_calls(monkeypatch):
+    def short(*_):
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(gil, "_works", None)
+    with monkeypatch.context() as shortage:
+        shortage.setattr(gil.socket, "socketpair", short)
+        assert not gil.prepare()
+    assert gil.prepare()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_system_that_lacks_a_call_is_left_alone(monkeypatch, number):
+    def missing(*_):
+        raise OSError(number, "no such call")
+
+    monkeypatch.setattr(gil, "_works", None)
+    monkeypatch.setattr(gil.Acceptor, "__call__", missing)
+    assert not gil.prepare()
+    monkeypatch.undo()
+    assert gil.prepare()
 
 
 # ---------------------------------------------------------------------- accept
@@ -152,7 +207,7 @@ def listening(request, tmp_path):
         yield listener
 
 
-@pytest.mark.skipif(not gil.accepts(), reason="no accept4 here")
+@pytest.mark.skipif(not gil.HAS_ACCEPT4, reason="no accept4 here")
 class TestAcceptor:
     def test_accepts_as_the_socket_does(self, listening):
         accept = gil.Acceptor(listening)
@@ -164,6 +219,7 @@ class TestAcceptor:
             with sock:
                 assert peer == client.getsockname()[:2] or not peer
                 assert not os.get_inheritable(sock.fileno())
+                assert sock.gettimeout() == 0
                 with pytest.raises(BlockingIOError):
                     sock.recv(10)
                 client.sendall(b"hello")
@@ -236,11 +292,44 @@ def test_epoll_finds_many():
 # ---------------------------------------------------------------------- the GIL
 
 
+def keeping_connection(ours, theirs):
+    connection = Connection(ours)
+    connection.keeps_gil = True
+    monitor = EpollMonitor()
+    monitor.keep_gil(True)
+
+    def use():
+        theirs_too.write(b"x")
+        monitor.arm(connection.fd, READ)
+        assert [fd for fd, _ in monitor.poll(0)] == [connection.fd]
+        assert connection.fill()
+        connection.buffer = b""
+        monitor.wakeup()
+        assert monitor.poll(0) == []
+
+    theirs.setblocking(False)
+    theirs_too = Connection(theirs)
+    theirs_too.keeps_gil = True
+    return use
+
+
+def calls(ours, theirs):
+    def use():
+        gil.send(theirs, b"x")
+        gil.recv(ours, 10)
+
+    return use
+
+
+@epoll_only
 @pytest.mark.skipif(not gil.gil_enabled(), reason="there is no GIL")
-def test_the_gil_is_kept(pair):
+@pytest.mark.parametrize("make", [calls, keeping_connection])
+def test_the_gil_is_kept(pair, make):
     """With a switch interval of 100 s a thread that wants the GIL gets it only if it is let go."""
     ours, theirs = pair
     ran = threading.Event()
+    use = make(ours, theirs)
+    use()  # what is made when it is first needed
     before = sys.getswitchinterval()
     sys.setswitchinterval(100)
     try:
@@ -254,8 +343,7 @@ def test_the_gil_is_kept(pair):
         waiter.start()
         gate.release()  # from here on it wants the GIL
         for _ in range(1000):
-            gil.send(theirs, b"x")
-            gil.recv(ours, 10)
+            use()
             assert not ran.is_set()
         theirs.send(b"x")  # the usual call lets it go
         waiter.join()
@@ -303,3 +391,27 @@ def test_switch_interval_that_somebody_else_sets_stays(interval):
     interval.shorten(0.001)
     interval.restore(0.001)
     assert sys.getswitchinterval() == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("usual", [0.005, 0.000493, 0.002005, 0.05, 1.0])
+def test_any_switch_interval_is_restored(interval, usual):
+    """CPython cuts off what is less than a microsecond."""
+    sys.setswitchinterval(usual)
+    usual = sys.getswitchinterval()
+    for wanted in (0.000493, 0.000498, 0.001, 0.002005):
+        interval.shorten(wanted)
+        assert sys.getswitchinterval() == pytest.approx(min(wanted, usual), abs=1.5e-6)
+        interval.restore(wanted)
+        assert sys.getswitchinterval() == usual
+
+
+def test_child_has_the_usual_switch_interval(interval):
+    """Whoever has shortened it is not there any more; and it may shorten it itself."""
+    interval.shorten(0.001)
+    with interval._lock:  # by another thread, just then
+        interval.abandon()
+    assert sys.getswitchinterval() == pytest.approx(0.005)
+    interval.shorten(0.002)
+    assert sys.getswitchinterval() == pytest.approx(0.002)
+    interval.restore(0.002)
+    assert sys.getswitchinterval() == pytest.approx(0.005)

@@ -370,6 +370,30 @@ def test_answer_that_only_the_end_would_end_is_reset_when_it_is_cut_off(serve, a
             sock.recv(100)
 
 
+def test_who_waits_for_a_body_is_woken_when_it_is_cut_off():
+    """By the stop, not by the body's timeout; and the client hears of it at once."""
+    ended = threading.Event()
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"begun"
+        try:
+            environ["wsgi.input"].read()
+        finally:
+            ended.set()
+
+    options = {"stream": True, "body_timeout": 600, "min_body_rate": 0, "graceful_timeout": 0}
+    with Server(app, bind="127.0.0.1:0", **options) as server, connect(server) as client:
+        client.sendall(b"POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n12345")
+        data = b""
+        while not data.endswith(b"begun"):
+            data += client.recv(100)
+        server.stop()
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+        assert ended.wait(PATIENCE)
+
+
 def test_new_connections_are_given_time_for_their_first_request_when_it_stops(make_connection):
     connection, _ = make_connection()
     assert not _may_go(connection)  # else it would be closed without an answer, though it was accepted
@@ -537,6 +561,44 @@ def test_answer_that_breaks_is_reset_if_only_its_end_tells_that_it_is_whole():
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
             b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_answer_that_ends_with_its_request_s_body_is_reset_too():
+    """The client goes in the middle of what it sends, but still reads."""
+
+    def echo(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"begun"
+        yield environ["wsgi.input"].read()
+
+    with Server(echo, bind="127.0.0.1:0", stream=True) as server, connect(server) as client:
+        client.sendall(b"POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n12345")
+        data = b""
+        while not data.endswith(b"begun"):
+            data += client.recv(100)
+        client.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+
+
+def test_answer_whose_worker_dies_is_reset_too(serve, app):
+    server = serve()
+
+    def half():
+        yield b"half"
+        app.begun.release()
+        assert app.release.wait(PATIENCE)
+
+    app.answers["half"] = half
+    with connect(server, b"GET /half HTTP/1.0\r\n\r\n") as sock:
+        assert app.begun.acquire(timeout=PATIENCE)
+        data = b""
+        while not data.endswith(b"half"):
+            data += sock.recv(100)
+        (connection,) = server._running._connections
+        server._running._lose(connection)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(100)
 
 
 def test_drain_waits_again_after_a_stop_by_two_signals(serve, app):

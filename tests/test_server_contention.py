@@ -10,6 +10,9 @@ from core_helpers import PATIENCE, thread, until
 from server_helpers import BIG, GET, App, answer, ask, connect, rest, serving
 
 from rocket import gil
+from rocket.monitors.base import LazyMonitor
+from rocket.monitors.poll import PollMonitor
+from rocket.pools.readings import read_file
 from rocket.pools.slot import HAS_CPU_CLOCKS
 
 pytestmark = pytest.mark.skipif(
@@ -47,6 +50,21 @@ def notices(server, contention):
     until(noticed)
 
 
+def keeps(server, keep):
+    """Wait until all that can keep the GIL does, or lets it go; `notices` waits for the first of it."""
+
+    def kept():
+        parts = server._running
+        found = {each.keeps_gil for each in (*parts.workers, *parts.listeners)}
+        monitor = parts._reactor.monitor
+        if isinstance(monitor, LazyMonitor):
+            found |= {monitor._keeps_gil, monitor._waker.keeps_gil}
+        found.add(parts.controller._sampler._read is not read_file)
+        return found == {keep} or threading.Event().wait(0.05)
+
+    until(kept)
+
+
 @pytest.fixture(autouse=True)
 def usual_interval():
     before = sys.getswitchinterval()
@@ -77,6 +95,7 @@ def beside(app, serve):
         server = serve(**options)
         outside.start()
         notices(server, True)
+        keeps(server, True)
         return server
 
     yield start
@@ -89,11 +108,69 @@ def test_handler_that_computes_is_noticed_and_so_is_its_end(app, serve):
     with connect(server, GET % b"compute") as sock:
         assert app.begun.acquire(timeout=PATIENCE)
         notices(server, True)
-        assert sys.getswitchinterval() == pytest.approx(0.001)
+        until(lambda: sys.getswitchinterval() == pytest.approx(0.001))
         app.enough.set()
         assert answer(sock)[1] == b"hello"
     notices(server, False)
+    keeps(server, False)
+    until(lambda: sys.getswitchinterval() == pytest.approx(0.005))
+
+
+def test_end_is_noticed_also_by_an_idle_server(app, beside):
+    server = beside()
+    app.enough.set()
+    # Who looked on and on would be such a thread, too.
+    until(lambda: not server.stats["keeps_gil"] or threading.Event().wait(0.05))
+    until(lambda: sys.getswitchinterval() == pytest.approx(0.005))
+    until(lambda: server._running.controller._asleep)  # for good: there is nothing to look for
+    assert server._running.controller._until_next_task(server._running.pool.counts()) == -1
+
+
+def test_connection_keeps_the_gil_as_its_worker_does(app, beside):
+    server = beside()
+    with connect(server, GET % b"") as sock:
+        answer(sock)
+        (connection,) = server._running._connections
+        assert connection.keeps_gil
+        assert server._running.listeners[0]._acceptor is not None or not gil.HAS_ACCEPT4
+
+
+def test_workers_that_are_started_meanwhile_keep_it_too(app, beside):
+    server = beside(min_threads=1, max_threads=4)
+    server.resize(4, 4)
+    until(lambda: len(server._running.workers) == 4)
+    keeps(server, True)
+
+
+def test_monitor_that_fails_is_told_of_and_the_rest_is_kept(app, caplog):
+    class Fails(PollMonitor):
+        name = "fails"
+
+        def keep_gil(self, keep):
+            raise ValueError("on purpose")
+
+    with serving(app, bind="127.0.0.1:0", monitor=Fails) as serve, thread(compute, app.enough):
+        server = serve()
+        notices(server, True)
+        until(lambda: {each.keeps_gil for each in server._running.workers} == {True})
+        until(lambda: sys.getswitchinterval() == pytest.approx(0.001))
+        server.stop()
+        app.enough.set()
     assert sys.getswitchinterval() == pytest.approx(0.005)
+    assert "the monitor fails failed in keep_gil(True)" in caplog.text
+
+
+def test_inherited_sockets_are_accepted_in_the_usual_way(app, beside):
+    """Another process may make them block: then the listener alone is to stand still."""
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        server = beside(bind=f"fd://{given.fileno()}")
+        address = given.getsockname()
+        given.detach()
+    with socket.create_connection(address, timeout=PATIENCE) as sock:
+        sock.sendall(GET % b"")
+        assert answer(sock)[1] == b"hello"
+    assert server._running.listeners[0].keeps_gil
+    assert server._running.listeners[0]._acceptor is None
 
 
 def test_switch_interval_is_left_alone_if_that_is_wanted(app, beside):
@@ -103,7 +180,7 @@ def test_switch_interval_is_left_alone_if_that_is_wanted(app, beside):
 
 def test_switch_interval_is_restored_when_the_server_stops(app, beside):
     server = beside()
-    assert sys.getswitchinterval() == pytest.approx(0.001)
+    until(lambda: sys.getswitchinterval() == pytest.approx(0.001))
     server.stop()
     assert sys.getswitchinterval() == pytest.approx(0.005)
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import stat
+import struct
 import threading
 
 import pytest
@@ -429,6 +430,7 @@ def test_inherited_socket_is_taken_over(listen, listening, folder, kind):
         "unix": lambda: listening(socket.AF_UNIX, "s"),
     }[kind]()
     family = given.family
+    given.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10))  # close(2) would wait
     fd = given.detach()
     os.set_inheritable(fd, True)
     (place,) = listen(f"fd://{fd}")
@@ -436,6 +438,7 @@ def test_inherited_socket_is_taken_over(listen, listening, folder, kind):
     assert not place.sock.getblocking()
     assert not os.get_blocking(fd)
     assert not os.get_inheritable(fd)
+    assert struct.unpack("ii", place.sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] == 0
     knock(place)
     assert place.describe().endswith(f" (fd://{fd})")
     place.release()

@@ -129,7 +129,7 @@ class Waker:
         """Make `fd` unreadable until the next `ring`."""
         with self._lock:
             try:
-                os.read(self.fd, 512)
+                (gil.read if self.keeps_gil else os.read)(self.fd, 512)
             finally:
                 self._rung = False
 

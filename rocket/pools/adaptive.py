@@ -31,6 +31,7 @@ CONTENDED = 0.8  # switch intervals that the controller is late: somebody always
 STARVED = 4  # switch intervals: adding threads would starve the controller,
 EXPLAINED = 0.7  # of the CPU: unless it is the workers' own CPU time that makes it late
 FLOODED = 8  # switch intervals: cut faster
+SHORTEST_SWITCH = 0.005  # s: STARVED and FLOODED count in at least this; neighbours make us that late, too
 
 
 class AdaptivePolicy(ScalingPolicy):
@@ -98,6 +99,7 @@ class AdaptivePolicy(ScalingPolicy):
         self._remember(r.now, use)
         if waits:
             return self._when_waiting(r, cap, floor, stalled)
+        self._room(r, floor, waits=False)
         return self._when_calm(r)
 
     # ------------------------------------------------------------------ what is measured
@@ -137,7 +139,7 @@ class AdaptivePolicy(ScalingPolicy):
 
     def _mistaken(self, r: Readings) -> bool:
         """Whether something keeps the GIL that is no CPU time: native code that waits without giving it up."""
-        return r.gil and self._late >= STARVED * r.switch and self._used < EXPLAINED
+        return r.gil and self._late >= STARVED * max(r.switch, SHORTEST_SWITCH) and self._used < EXPLAINED
 
     def _stalled(self, r: Readings) -> bool:
         return min(r.since_start, r.oldest) > self._patience
@@ -204,7 +206,7 @@ class AdaptivePolicy(ScalingPolicy):
             self._cut = r.now
             self._full_cut = r.now, r.goal
             self.reason = f"the CPU is full: the workers use {self._used:.0%} of what they can"
-            return max(base, int(r.goal * (0.75 if self._late > FLOODED * r.switch else 0.9)))
+            return max(base, int(r.goal * (0.75 if self._late > FLOODED * max(r.switch, SHORTEST_SWITCH) else 0.9)))
         pause = min(2.0, self._patience * (1 + max(0, r.goal - floor) / 4))
         if stalled and r.now - self._grown > pause:
             return self._escape(r)

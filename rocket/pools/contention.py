@@ -2,7 +2,8 @@
 
 Two things must be seen. The controller wakes late by half a switch interval or more: somebody keeps the GIL. And a
 fifth of what the process has of the CPU is used by turns that go on and on, or by threads that are not the pool's.
-Native code that computes without the GIL makes nobody late; short turns do not go on, however many fill the CPU.
+Native code that computes without the GIL makes nobody late, as long as there are CPUs for all; short turns do not go
+on, however many fill the CPU. To be wrong costs little: each call takes 0.6 us more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.2  # of the CPU that the process got: where neighbours rob it that is less than a core
 LEAST = 0.1  # of a core
-LATE = 0.5  # switch intervals
+LATE = 0.5  # switch intervals,
+LONGEST_INTERVAL = 0.005  # s: of at most this, CPython's own: a longer one says how late others may be, not who it is
 SHORTEST_GAP, LONGEST_GAP = 0.03, 0.5  # s between two looks: a rush of less is none; more says nothing of now
 LASTING = 0.5  # s that it is taken to go on for once it was seen
 
@@ -51,7 +53,7 @@ class Contention:
 
     def look(self, now: float, late: float, crew: Crew) -> None:
         """Look at *crew*; *late* is how late (s) this thread has just woken."""
-        if not self.present and late < LATE * sys.getswitchinterval():
+        if not self.present and late < LATE * min(sys.getswitchinterval(), LONGEST_INTERVAL):
             return  # usually
         if not HAS_CPU_CLOCKS:
             return
@@ -60,7 +62,9 @@ class Contention:
             return
         self._looked_at = now
         lasting, process = self._look_at_cpu(crew)
-        if dt <= LONGEST_GAP and lasting > max(SHARE * process, LEAST * dt) and self._gil():
+        if dt > LONGEST_GAP:
+            return  # it is from the next look on that something can be said
+        if lasting > max(SHARE * process, LEAST * dt) and self._gil():
             self._seen_at = now
             self._become(True)
         elif now - self._seen_at > LASTING:
@@ -68,8 +72,8 @@ class Contention:
 
     def _become(self, present: bool) -> None:
         if present is not self.present:
-            self.present = present
             self._on_change(present)
+            self.present = present
 
     def _look_at_cpu(self, crew: Crew) -> tuple[float, float]:
         """Return seconds of CPU since the last look: of outside threads and turns that went on since then; of all."""

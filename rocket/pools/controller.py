@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from rocket.connection import NEVER
 from rocket.gil import gil_enabled
 from rocket.pools.advice import Advice, Adviser, consult
-from rocket.pools.contention import Contention
+from rocket.pools.contention import LASTING, Contention
 from rocket.pools.journal import Journal
 from rocket.pools.policy import DEAR, LONGEST_INTERVAL, Readings, interval_of, pulse_of
 from rocket.pools.readings import Sampler
@@ -32,6 +32,7 @@ RETIRE_PAUSE = 1.0  # s: at most one thread is retired in this time
 START_PAUSE = 1.0  # s: between two attempts to start the threads that are missing
 LONGEST_NAP = LONGEST_INTERVAL  # s: a policy that keeps its goal for longer on an idle server will go on to
 TURN_AWAY_PAUSE = 0.1  # s: between two looks for what can be done without a worker
+CONTENTION_NAP = LASTING / 2  # s: threads that compute are looked for so often while nothing else is to be done
 STUCK = 10.0  # s: a handler that takes longer is logged, once, with its stack
 COMPLAIN = 5.0  # s: between two log lines about a failure of the controller's own
 SLOW = 0.5  # s: a policy that takes longer to answer is named, once
@@ -217,6 +218,8 @@ class Controller:
             self._nap = max(interval_of(self.policy), 2 * self._nap)
             if self._nap < LONGEST_NAP:
                 naps.append(self._nap)
+        if self._contention.present:
+            naps.append(CONTENTION_NAP)
         if counts.busy:
             naps.append(STUCK)  # one leads, and the rest may be stuck: it is to be told
         if self._journal.pending:

@@ -53,7 +53,7 @@ class Sampler:
 
     def keep_gil(self, keep: bool) -> None:
         """Read without letting the GIL go, or in the usual way: a file takes 0.1 s beside four threads that compute."""
-        self._read = gil.read_text if keep else self._usual_read
+        self._read = _read_keeping if keep and self._usual_read is read_file else self._usual_read
 
     def cpus(self, now: float) -> float:
         """Return the CPUs that the process may use, as a float: a quota may be 1.5."""
@@ -254,6 +254,11 @@ def _ask_psutil(question: Callable[..., float]) -> Optional[float]:
         return question(psutil)
     except Exception:  # psutil.Error, or what a platform's /proc makes it stumble over
         return None
+
+
+def _read_keeping(path: str) -> str:
+    """Do as `read_file`, but let the GIL go only where another file system (lxcfs) may take its time."""
+    return gil.read_text(path) if gil.is_kernels(path) else read_file(path)
 
 
 def read_file(path: str) -> str:

@@ -158,9 +158,16 @@ class Worker:
         """Answer a request that has come whole. *fields* is what `new_fields` returned, with the header fields in it.
 
         *body* is at its beginning; None if there is none. What a client may have forged for a proxy's word is among the
-        fields, named in `http1.FORWARDING`: to drop it, or believe it, is `options.proxies.settle`'s.
+        fields, named in `http1.FORWARDING`: to drop it, or believe it, is `hear_proxies`'.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how to respond")
+
+    def hear_proxies(self, connection: Connection, environ: dict[str, Any]) -> None:
+        """Let *environ*, which has `http1.FORWARDING`, say what proxies tell, if they are believed. BadRequest."""
+        proxies = self.options.proxies
+        if connection.trusted is None:
+            connection.trusted = proxies.networks.has_peer(connection.peer[0])
+        proxies.settle(environ, trusted=connection.trusted)
 
     def refuse(self, connection: Connection, status: int, message: str) -> After:
         """Answer what cannot be served: a broken or late request, an overloaded server. Must not block.
@@ -326,8 +333,10 @@ class Worker:
                 self._tell(connection, second)
         else:
             self._tell(connection, exc)
-        # What is left of a broken answer must not be sent.
+        # What is left of a broken answer must not be sent, and a part of one must not look like the whole.
         self._discard(connection)
+        if connection.until_close:
+            connection.reset_on_close()
         return CLOSE
 
     @staticmethod

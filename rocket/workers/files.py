@@ -69,7 +69,7 @@ class FileWorker(Worker):
             keep_alive = False
         if type(body) is StreamedBody and not body.settle():
             keep_alive = False
-        if target[0] != "/" and http1.wants_tls(target) and not (connection.secure or connection.told):
+        if target[0] != "/" and http1.wants_tls(target) and not self._is_https(connection, fields):
             return self.refuse(connection, 421, NO_TLS)
         request = Request(connection, method == "HEAD", fields, _CONNECTION[minor, keep_alive] + self.tail())
         if method not in {"GET", "HEAD"}:
@@ -82,6 +82,15 @@ class FileWorker(Worker):
             except OSError as exc:
                 self.answer_error(request, exc)
         return NEXT if keep_alive else CLOSE
+
+    def _is_https(self, connection: Connection, fields: Mapping[str, str]) -> bool:
+        """Whether the client uses TLS, to us or to a proxy that we believe. BadRequest."""
+        environ = {"wsgi.url_scheme": "https" if connection.secure else "http", **fields, **(connection.told or {})}
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = connection.endpoint
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
+        if http1.FORWARDING in environ:
+            self.hear_proxies(connection, environ)
+        return environ["wsgi.url_scheme"] == "https"
 
     # ------------------------------------------------------------------ the answers
 

@@ -112,7 +112,7 @@ class BodyTask:
 
     @property
     def stalled(self) -> bool:
-        """Whether nothing has come for a second, and nobody else's patience is asked for any more."""
+        """Whether nothing has come for PATIENCE s: where room is needed, it may have to go."""
         return self._stalled
 
     def feed(self, worker: Worker, connection: Connection) -> After:

@@ -42,7 +42,6 @@ class WSGIWorker(Worker):
             self._heads = HeadCache() if heads is None else heads
         self._waits = self.routes.waits  # bound once: looked into for each request
         self._bases: dict[tuple[str, str, bool], dict[str, Any]] = {}
-        self._proxies = options.proxies
 
     def new_fields(self, connection: Connection) -> dict[str, Any]:
         base = connection.environ
@@ -80,7 +79,7 @@ class WSGIWorker(Worker):
         environ["RAW_URI"] = target
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = connection.peer
         if FORWARDING in environ:
-            self._hear_proxies(connection, environ)
+            self.hear_proxies(connection, environ)
         if authority is not None and environ["wsgi.url_scheme"] != "https" and http1.wants_tls(target):
             return self.refuse(connection, 421, NO_TLS)
         if self.draining or connection.requests >= self._max_requests:
@@ -111,9 +110,3 @@ class WSGIWorker(Worker):
         after = response.run(self.app, environ)
         self.routes.learn(path, monotonic() - thread_time() - start)
         return after
-
-    def _hear_proxies(self, connection: Connection, environ: dict[str, Any]) -> None:
-        """Let *environ* say what proxies tell of the client, if they are believed. BadRequest."""
-        if connection.trusted is None:
-            connection.trusted = self._proxies.networks.has_peer(connection.peer[0])
-        self._proxies.settle(environ, trusted=connection.trusted)

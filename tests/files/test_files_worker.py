@@ -16,6 +16,7 @@ from workers_helpers import MB, Stand, parse
 from rocket import ConfigError, FileWorker, Folder, Server
 from rocket.files.ranges import MOST
 from rocket.http1 import http_date
+from rocket.proxies import Proxies
 
 
 @pytest.fixture
@@ -148,6 +149,35 @@ def test_a_body_is_neither_collected_nor_waited_for(stand):
     assert parse(made.received()).status == 405
     made.turn()
     assert parse(made.received()).body == b"hello\n"
+
+
+# --- TLS
+
+
+@pytest.mark.parametrize(
+    ("told", "fields", "status"),
+    [
+        (None, [], 421),
+        (None, ["X-Forwarded-Proto: https"], 200),
+        (None, ["X-Forwarded-Proto: http"], 421),
+        ({"wsgi.url_scheme": "https"}, [], 200),
+        ({"rocket.proxy": "its header has an address, and nothing of TLS"}, [], 421),
+    ],
+)
+def test_https_is_served_to_who_uses_tls_alone(stand, told, fields, status):
+    """To us, or to a proxy that is believed: as WSGIWorker does (RFC 9110, 7.4)."""
+    made = stand(proxies=Proxies(["192.0.2.1"]))
+    made.connection.told = told
+    made.send(request("https://x/hello.txt", *fields))
+    made.turn()
+    assert parse(made.received()).status == status
+
+
+def test_proxy_that_is_not_believed_changes_nothing(stand):
+    made = stand()
+    made.send(request("https://x/hello.txt", "X-Forwarded-Proto: https"))
+    made.turn()
+    assert parse(made.received()).status == 421
 
 
 # --- refusals

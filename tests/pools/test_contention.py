@@ -1,5 +1,6 @@
 """When threads that compute take the GIL, and when they do not: on clocks that are told."""
 
+import sys
 import time
 
 import pytest
@@ -145,7 +146,50 @@ def test_first_look_after_a_sleep_says_nothing_of_now():
     assert host.heard == [True]
     slot.share = 0.0
     host.look(1, dt=60.0)
+    assert host.heard == [True]
+    host.look(1)
     assert host.heard == [True, False]
+
+
+def test_a_request_now_and_then_changes_nothing_while_it_lasts():
+    host = Host(FakeSlot(0.0), outside=0.9)
+    host.look(2)
+    for _ in range(20):
+        host.look(1, dt=1.4 * LONGEST_GAP)
+        host.look(2)
+    assert host.heard == [True]
+
+
+def test_a_long_switch_interval_of_the_program_does_not_hide_it():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.1)
+    try:
+        host = Host(FakeSlot(1.0))
+        host.look(2)
+    finally:
+        sys.setswitchinterval(before)
+    assert host.heard == [True]
+
+
+def test_change_that_failed_is_tried_again():
+    host = Host(FakeSlot(1.0))
+    host.contention._on_change = fails = FailsOnce()
+    host.look()
+    with pytest.raises(ValueError, match="once"):
+        host.look()
+    host.look()
+    assert fails.heard == [True, True]
+    assert host.contention.present
+
+
+class FailsOnce:
+    def __init__(self):
+        self.heard = []
+
+    def __call__(self, present):
+        self.heard.append(present)
+        if len(self.heard) == 1:
+            raise ValueError("once")
 
 
 def test_rush_between_two_quick_looks_is_none():

@@ -263,6 +263,16 @@ def test_adaptive_forgets_the_share_when_no_turn_takes_long():
     assert ask(policy, 10, goal, **{**BESIDE_LONG, "ages": (0.01,)})[-1] == 2
 
 
+def test_adaptive_gives_the_share_back_when_nothing_waits():
+    """Else the next long turn would find it, minutes later."""
+    for ages in ((), (0.3, 0.3)):
+        policy = AdaptivePolicy()
+        ask(policy, 3, 3, **BESIDE_LONG)
+        assert policy._extra
+        ask(policy, 60, 3, cpu=0.1, queued=0, oldest=0.0, busy=0, busy_avg=0.0, ages=ages)
+        assert policy._extra == 0
+
+
 def test_turns_that_all_take_a_second_are_not_long():
     policy = AdaptivePolicy()
     goals = ask(policy, 20, 3, cpu=1.0, finished=1, wall=2.0, turn_cpu=0.01, dt=0.7, ages=(2.0, 1.9, 1.8), stuck=3)
