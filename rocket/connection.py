@@ -117,7 +117,7 @@ class Connection:
         self.eof = False  # the peer has sent its last byte
         self.until_close = False  # where the answer ends only the connection's end will tell (RFC 9112, 6.3)
         self.closed = False
-        self.keeps_gil = False  # whether `fill` and `write` do, see rocket.gil; its worker's
+        self.keeps_gil = False  # whether `fill`, `write` and `close` do, see rocket.gil; its worker's
         # What goes on when the connection is ready again; None: a new message is to be read.
         self.task: Any = None  # a `rocket.workers.tasks.Task`, some floors up
         self.environ: Optional[dict[str, Any]] = None  # what is the same for all its requests; a worker's

@@ -60,6 +60,7 @@ class Parts:
     ) -> None:
         self.draining = False
         self._keeps_gil = False  # written by the controller
+        self._may_keep_gil = gil.prepare() and gil.gil_enabled()
         self._config = config
         self._drained = threading.Event()
         # Every open connection: add and discard are atomic. So closed = accepted - len.
@@ -258,6 +259,7 @@ class Parts:
         self._workers = [weakref.ref(each) for each in (*self.workers, worker)]
         worker.draining = self.draining  # after it is there, or a drain in between would miss it
         worker.keeps_gil = self._keeps_gil
+        worker.may_keep_gil = self._may_keep_gil
         return worker.run
 
     def _keep_gil(self, keep: bool) -> None:
@@ -272,6 +274,9 @@ class Parts:
             listener.keeps_gil = keep
         for worker in (self._clerk, self._usher, *self.workers):
             worker.keeps_gil = keep
+        if not keep:
+            for connection in list(self._connections):
+                connection.keeps_gil = False  # whoever has it: a flag that is looked at before each call
         if self._config.switch_interval:
             (gil.SWITCH_INTERVAL.shorten if keep else gil.SWITCH_INTERVAL.restore)(self._config.switch_interval)
 

@@ -133,6 +133,14 @@ def test_connection_keeps_the_gil_as_its_worker_does(app, beside):
         (connection,) = server._running._connections
         assert connection.keeps_gil
         assert server._running.listeners[0]._acceptor is not None or not gil.HAS_ACCEPT4
+        app.enough.set()
+        until(lambda: not connection.keeps_gil or threading.Event().wait(0.05))
+
+
+def test_workers_know_that_they_may(serve):
+    server = serve(min_threads=2, max_threads=2)
+    assert ask(server) == (200, b"hello")
+    assert {worker.may_keep_gil for worker in server._running.workers} == {True}
 
 
 def test_workers_that_are_started_meanwhile_keep_it_too(app, beside):

@@ -89,6 +89,7 @@ class Worker:
         self.options = options
         self.draining = False  # set by the server: answer what has come, and keep no connection
         self.keeps_gil = False  # set by the server: receive and send without letting it go, see rocket.gil
+        self.may_keep_gil = False  # set by the server: whether that is possible, and of use
         self._park = services.park
         self._clock = time.monotonic
         self._limits = options.limits
@@ -203,7 +204,8 @@ class Worker:
 
     def run(self, connection: Connection) -> None:
         """Take one turn with *connection*, then hand it over to whoever has it next. Never raises."""
-        connection.keeps_gil = self.keeps_gil
+        if self.keeps_gil:
+            connection.keeps_gil = True
         try:
             task = connection.task
             after = self.serve(connection) if task is None else task.step(self, connection)

@@ -82,6 +82,33 @@ def test_a_route_that_waits_is_handed_over_before_it_runs(stand):
     assert order[-1] == tested.hand_overs >= 1
 
 
+def test_the_gil_is_kept_around_the_answer_of_a_route_that_waits(stand):
+    """Its handler has waited for the GIL once, to go on; each call that let it go would wait once more."""
+    kept = []
+
+    def app(environ, start_response):
+        kept.append(tested.connection.keeps_gil)
+        return answering([b"abc"])(environ, start_response)
+
+    routes = Routes()
+    routes.waits["/"] = 1.0
+    tested = stand(app, routes=routes)
+    tested.ask(GET)
+    tested.worker.may_keep_gil = True
+    tested.ask(GET)
+    assert kept == [False, True]
+    assert tested.connection.keeps_gil  # the next request is read so, too
+    for waits in ({}, {"/": SLOW / 2}):
+        tested.connection.keeps_gil = True
+        routes.waits.clear()
+        routes.waits.update(waits)
+        tested.ask(GET)
+        assert kept.pop() is False
+    tested.worker.keeps_gil = True
+    tested.ask(GET)
+    assert kept.pop() is True
+
+
 def test_a_route_that_computes_is_not_handed_over(stand):
     def app(environ, start_response):
         end = time.thread_time() + 0.001
