@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import textwrap
 import time
 from collections import deque
 from datetime import date
@@ -44,6 +45,7 @@ IMAGES = HERE / "results"
 NAMES = ("cpu-over", "io-step", "mixed", "square", "leak", "stuck20", "reports", "bursts", "io-to-cpu", "hog-io")
 POLICIES = ("adaptive", "queue", "stall", "load")
 SIZES = (2, 4, 16, 64)
+WIDTH = 120  # columns of a page
 SECONDS = 10.0
 PATIENCE = 3.0  # s: for the answers that are still to come at the end
 OK = b"\r\n\r\nok"
@@ -270,15 +272,18 @@ def cells(run, best):
     return (
         f"{run['throughput']:.0f} ({of_best[0]})",
         f"{run['p99'] * 1e3:.0f} ({of_best[1]})",
-        f"{run['threads']:.0f}, {run['most']}",
+        f"{run['threads']:.0f}, {run['most']:.0f}",
     )
 
 
 def report(results):
     """Write the tables between the markers, and a picture for each workload if matplotlib is there."""
     lines = [
-        "Requests/s (of the best fixed size's); p99 in ms (of the best fixed size's); threads on average, at most. "
-        f"{results['about']}.",
+        textwrap.fill(
+            "Requests/s (of the best fixed size's); p99 in ms (of the best fixed size's); threads on average, at most. "
+            f"{results['about']}.",
+            WIDTH,
+        ),
         "",
         "| workload | best fixed size | " + " | ".join(POLICIES) + " |",
         "|---|---|" + "---|" * len(POLICIES),
@@ -297,7 +302,8 @@ def report(results):
     for name in STEPS.keys() & results["runs"].keys():
         runs = results["runs"][name].items()
         after = [f"{policy} {run['settled']:.2f} s" for policy, run in runs if "settled" in run]
-        lines += ["", f"{name}: for so long after the step there were requests slower than usual: {', '.join(after)}."]
+        text = f"{name}: for so long after the step there were requests slower than usual: {', '.join(after)}."
+        lines += ["", textwrap.fill(text, WIDTH)]
     page = PAGE.read_text()
     mark = re.compile(r"(<!-- table: policies -->\n).*?(<!-- end -->)", re.DOTALL)
     PAGE.write_text(mark.sub(lambda match: match[1] + "\n" + "\n".join(lines) + "\n\n" + match[2], page))
