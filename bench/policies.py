@@ -24,8 +24,8 @@ import socket
 import statistics
 import subprocess
 import sys
-import threading
 import textwrap
+import threading
 import time
 from collections import deque
 from datetime import date
