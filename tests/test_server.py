@@ -349,8 +349,17 @@ def test_last_answer_says_that_it_is(serve, app):
             assert b"connection: close" in answer(busy)[0].lower()
 
 
-def test_answer_that_only_the_end_would_end_is_reset_when_it_is_cut_off(serve, app):
-    """A close would say that this is all (RFC 9112, 8)."""
+def read_until(sock, end):
+    data = b""
+    while not data.endswith(end):
+        part = sock.recv(100)
+        assert part, data
+        data += part
+
+
+@pytest.fixture
+def half_answered(serve, app):
+    """A server, and a client that has half of an answer which only the connection's end would end."""
     server = serve()
 
     def half():
@@ -361,13 +370,17 @@ def test_answer_that_only_the_end_would_end_is_reset_when_it_is_cut_off(serve, a
     app.answers["half"] = half
     with connect(server, b"GET /half HTTP/1.0\r\n\r\n") as sock:
         assert app.begun.acquire(timeout=PATIENCE)
-        data = b""
-        while not data.endswith(b"\r\n\r\nhalf"):
-            data += sock.recv(100)
-        server.drain(0)
-        server.stop()
-        with pytest.raises(ConnectionResetError):
-            sock.recv(100)
+        read_until(sock, b"half")
+        yield server, sock
+
+
+def test_answer_that_only_the_end_would_end_is_reset_when_it_is_cut_off(half_answered):
+    """A close would say that this is all (RFC 9112, 8)."""
+    server, sock = half_answered
+    server.drain(0)
+    server.stop()
+    with pytest.raises(ConnectionResetError):
+        sock.recv(100)
 
 
 def test_who_waits_for_a_body_is_woken_when_it_is_cut_off():
@@ -385,9 +398,7 @@ def test_who_waits_for_a_body_is_woken_when_it_is_cut_off():
     options = {"stream": True, "body_timeout": 600, "min_body_rate": 0, "graceful_timeout": 0}
     with Server(app, bind="127.0.0.1:0", **options) as server, connect(server) as client:
         client.sendall(b"POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n12345")
-        data = b""
-        while not data.endswith(b"begun"):
-            data += client.recv(100)
+        read_until(client, b"begun")
         server.stop()
         with pytest.raises(ConnectionResetError):
             client.recv(100)
@@ -573,32 +584,18 @@ def test_answer_that_ends_with_its_request_s_body_is_reset_too():
 
     with Server(echo, bind="127.0.0.1:0", stream=True) as server, connect(server) as client:
         client.sendall(b"POST / HTTP/1.0\r\nContent-Length: 10\r\n\r\n12345")
-        data = b""
-        while not data.endswith(b"begun"):
-            data += client.recv(100)
+        read_until(client, b"begun")
         client.shutdown(socket.SHUT_WR)
         with pytest.raises(ConnectionResetError):
             client.recv(100)
 
 
-def test_answer_whose_worker_dies_is_reset_too(serve, app):
-    server = serve()
-
-    def half():
-        yield b"half"
-        app.begun.release()
-        assert app.release.wait(PATIENCE)
-
-    app.answers["half"] = half
-    with connect(server, b"GET /half HTTP/1.0\r\n\r\n") as sock:
-        assert app.begun.acquire(timeout=PATIENCE)
-        data = b""
-        while not data.endswith(b"half"):
-            data += sock.recv(100)
-        (connection,) = server._running._connections
-        server._running._lose(connection)
-        with pytest.raises(ConnectionResetError):
-            sock.recv(100)
+def test_answer_whose_worker_dies_is_reset_too(half_answered):
+    server, sock = half_answered
+    (connection,) = server._running._connections
+    server._running._lose(connection)
+    with pytest.raises(ConnectionResetError):
+        sock.recv(100)
 
 
 def test_drain_waits_again_after_a_stop_by_two_signals(serve, app):
