@@ -6,7 +6,6 @@ is somebody else's business: the connection is parked, and comes back when the p
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
@@ -26,18 +25,8 @@ RECEIVE_BYTES = 65536
 LOOK = 2.0  # s: at the longest between two looks at a peer that takes nothing
 LOOKS = 4  # within the time that it is given, at the least
 NEVER = float("inf")
-# Taken to say that a connection is closed, and to cut one off that is not: what its owner closes just then may be
-# somebody else's by its number. Re-entrant: a signal handler may stop the server in here.
-_ending = threading.RLock()
+LOST = 1.0  # s: a lock that is held for so long was lost, with a thread that an exception from outside has ended
 MSG_MORE: int = getattr(socket, "MSG_MORE", 0)  # Linux: see send(2)
-
-
-def _after_fork() -> None:
-    global _ending  # noqa: PLW0603 (whoever held it is not in the child)
-    _ending = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def until_look(timeout: float, still: float = 0.0) -> float:
@@ -66,6 +55,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_ending",
         "_output",
         "bucket",
         "buffer",
@@ -125,6 +115,9 @@ class Connection:
         self.timer = NEVER  # monotonic s: when the reactor will look at the deadline
         self.bucket: Optional[dict[Connection, None]] = None  # the reactor's, see there
         self._output: Optional[Output] = None  # accepted by `write`, not yet by the peer
+        # Taken to say that it is closed, and to cut it off if it is not: what its owner closes just then may be
+        # somebody else's by its number. (Of its own: whoever loses one, loses no more.)
+        self._ending = threading.Lock()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd {self.fd}"
@@ -331,19 +324,24 @@ class Connection:
             self._output.moved_at = -NEVER
 
     def cut_off(self) -> None:
-        """End it also while another thread, its owner, is at it: whose calls fail from then on, also if it waits.
+        """End it also while another thread, its owner, is at it: who waits is woken, and can send nothing more.
 
         The descriptor stays open, for the owner to close: by its number it could write to a stranger. An answer whose
         end only the end of the connection tells is reset, where that is possible, or it would look like a whole one.
         """
-        with _ending:
+        held = self._ending.acquire(timeout=LOST)
+        try:
             if self.closed:
                 return
-            try:
-                if not (self.until_close and not self.secure and reset(self.sock)):
-                    self.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more
+            if self.unsent:
+                self.reset_on_close()
+            if not (self.until_close and not self.secure and reset(self.sock)):
+                self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected any more
+        finally:
+            if held:
+                self._ending.release()
 
     def reset_on_close(self) -> None:
         """Have `close` reset the connection: what the peer has not taken is dropped by the kernel, too."""
@@ -384,10 +382,10 @@ class Connection:
 
     def close(self) -> None:
         """Give the descriptor back. Idempotent; never raises."""
-        with _ending:
-            if self.closed:
-                return
-            self.closed = True
+        if not self._end():
+            return
+        if self.until_close and self._output is not None:
+            self.reset_on_close()  # or what was sent of the answer would look like all of it
         self.buffer = b""
         self.task = None
         try:
@@ -401,11 +399,20 @@ class Connection:
 
     def detach(self) -> socket.socket:
         """Hand the socket over to the caller, who closes it from now on. What was not sent yet is dropped."""
-        with _ending:
-            self.closed = True
+        self._end()
         self.task = None
         self._drop_output()
         return self.sock
+
+    def _end(self) -> bool:
+        """Say that it is closed; return whether it was not."""
+        held = self._ending.acquire(timeout=LOST)
+        try:
+            was, self.closed = self.closed, True
+        finally:
+            if held:
+                self._ending.release()
+        return not was
 
     def _drop_output(self) -> None:
         output, self._output = self._output, None

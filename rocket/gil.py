@@ -121,7 +121,7 @@ def read_text(path: str) -> str:
 
 @functools.lru_cache(maxsize=64)  # or each look would let the GIL go, twice
 def is_kernels(path: str) -> bool:
-    """Whether *path*, a file in /proc or of a cgroup, is the kernel's own: nothing was mounted over it."""
+    """Whether *path* is the kernel's own: in /proc nothing was mounted over it. Those of cgroups are taken to be."""
     if not path.startswith("/proc/"):
         return True
     try:
@@ -193,21 +193,21 @@ class SwitchInterval:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wanted: list[float] = []  # s: what each of them wants; guarded by _lock
+        self._wanted: dict[object, float] = {}  # who -> s; guarded by _lock
         self._usual = self._set = 0.0  # s: what it was before, and what we made of it; guarded by _lock
 
-    def shorten(self, seconds: float) -> None:
-        """Make it *seconds*, unless it is shorter already. `restore` must follow."""
+    def shorten(self, who: object, seconds: float) -> None:
+        """Make it *seconds*, unless it is shorter already, until *who* wants it restored. Again is as once."""
         with self._lock:
             if not self._wanted:
                 self._usual = self._set = sys.getswitchinterval()
-            self._wanted.append(seconds)
+            self._wanted[who] = seconds
             self._apply_locked()
 
-    def restore(self, seconds: float) -> None:
-        """Take a `shorten` back. If somebody else has set it meanwhile, that stays."""
+    def restore(self, who: object) -> None:
+        """Take back what *who* wanted, if anything. If somebody else has set the interval meanwhile, that stays."""
         with self._lock:
-            self._wanted.remove(seconds)
+            self._wanted.pop(who, None)
             self._apply_locked()
 
     def abandon(self) -> None:
@@ -218,7 +218,7 @@ class SwitchInterval:
 
     def _apply_locked(self) -> None:
         if abs(sys.getswitchinterval() - self._set) < 1.5 * MICROSECOND:
-            self._set = min([self._usual, *self._wanted])
+            self._set = min([self._usual, *self._wanted.values()])
             sys.setswitchinterval(self._set + MICROSECOND / 2)
 
 

@@ -278,7 +278,10 @@ class Parts:
             for connection in list(self._connections):
                 connection.keeps_gil = False  # whoever has it: a flag that is looked at before each call
         if self._config.switch_interval:
-            (gil.SWITCH_INTERVAL.shorten if keep else gil.SWITCH_INTERVAL.restore)(self._config.switch_interval)
+            if keep:
+                gil.SWITCH_INTERVAL.shorten(self, self._config.switch_interval)
+            else:
+                gil.SWITCH_INTERVAL.restore(self)
 
     def _new_worker(self) -> Worker:
         made = (
@@ -387,12 +390,12 @@ class Parts:
         self._stopped = True
         mine = {*self._reactor.close(), *self.pool.take_queued()}
         for connection in list(self._connections):
-            if connection.unsent:
-                connection.reset_on_close()
             if connection in mine or not late:
+                if connection.unsent:
+                    connection.reset_on_close()
                 self._close(connection)
-                continue
-            connection.cut_off()
+            else:
+                connection.cut_off()  # a thread is still at it
 
 
 def _is_idle(connection: Connection) -> bool:

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -159,10 +160,11 @@ def test_files_that_are_mounted_over_proc_are_told_from_the_kernels(monkeypatch,
     assert gil.is_kernels("/proc/self/cgroup")
     assert gil.is_kernels("/sys/fs/cgroup/cpu.max")
     real = os.stat
-    monkeypatch.setattr(gil.os, "stat", lambda path: real(tmp_path if path == "/proc/meminfo" else path))
+    monkeypatch.setattr(
+        gil.os, "stat", lambda path, **more: real(tmp_path if path == "/proc/meminfo" else path, **more)
+    )
     assert not gil.is_kernels("/proc/meminfo")
     assert not gil.is_kernels("/proc/no/such/file")
-    gil.is_kernels.cache_clear()
 
 
 def test_a_shortage_is_not_taken_for_a_system_without_the_calls(monkeypatch):
@@ -292,6 +294,22 @@ def test_epoll_finds_many():
 # ---------------------------------------------------------------------- the GIL
 
 
+closing = []  # monitors of the test
+
+
+@pytest.fixture(autouse=True)
+def close_monitors():
+    yield
+    while closing:
+        closing.pop().close()
+
+
+@pytest.fixture(autouse=True)
+def forget_files():
+    yield
+    gil.is_kernels.cache_clear()
+
+
 def keeping_connection(ours, theirs):
     connection = Connection(ours)
     connection.keeps_gil = True
@@ -307,6 +325,7 @@ def keeping_connection(ours, theirs):
         monitor.wakeup()
         assert monitor.poll(0) == []
 
+    closing.append(monitor)
     theirs.setblocking(False)
     theirs_too = Connection(theirs)
     theirs_too.keeps_gil = True
@@ -364,18 +383,18 @@ def interval():
 
 
 def test_switch_interval_is_restored(interval):
-    interval.shorten(0.001)
+    interval.shorten(0.001, 0.001)
     assert sys.getswitchinterval() == pytest.approx(0.001)
     interval.restore(0.001)
     assert sys.getswitchinterval() == pytest.approx(0.005)
 
 
 def test_the_shortest_switch_interval_that_is_wanted_holds(interval):
-    interval.shorten(0.002)
-    interval.shorten(0.001)
+    interval.shorten(0.002, 0.002)
+    interval.shorten(0.001, 0.001)
     interval.restore(0.001)
     assert sys.getswitchinterval() == pytest.approx(0.002)
-    interval.shorten(0.5)
+    interval.shorten(0.5, 0.5)
     assert sys.getswitchinterval() == pytest.approx(0.002)
     interval.restore(0.002)
     assert sys.getswitchinterval() == pytest.approx(0.005)
@@ -384,11 +403,11 @@ def test_the_shortest_switch_interval_that_is_wanted_holds(interval):
 
 
 def test_switch_interval_that_somebody_else_sets_stays(interval):
-    interval.shorten(0.001)
+    interval.shorten(0.001, 0.001)
     sys.setswitchinterval(0.02)
     interval.restore(0.001)
     assert sys.getswitchinterval() == pytest.approx(0.02)
-    interval.shorten(0.001)
+    interval.shorten(0.001, 0.001)
     interval.restore(0.001)
     assert sys.getswitchinterval() == pytest.approx(0.02)
 
@@ -399,7 +418,7 @@ def test_any_switch_interval_is_restored(interval, usual):
     sys.setswitchinterval(usual)
     usual = sys.getswitchinterval()
     for wanted in (0.000493, 0.000498, 0.001, 0.002005):
-        interval.shorten(wanted)
+        interval.shorten(wanted, wanted)
         assert sys.getswitchinterval() == pytest.approx(min(wanted, usual), abs=1.5e-6)
         interval.restore(wanted)
         assert sys.getswitchinterval() == usual
@@ -407,11 +426,34 @@ def test_any_switch_interval_is_restored(interval, usual):
 
 def test_child_has_the_usual_switch_interval(interval):
     """Whoever has shortened it is not there any more; and it may shorten it itself."""
-    interval.shorten(0.001)
+    interval.shorten(0.001, 0.001)
     with interval._lock:  # by another thread, just then
         interval.abandon()
     assert sys.getswitchinterval() == pytest.approx(0.005)
-    interval.shorten(0.002)
+    interval.shorten(0.002, 0.002)
     assert sys.getswitchinterval() == pytest.approx(0.002)
     interval.restore(0.002)
     assert sys.getswitchinterval() == pytest.approx(0.005)
+
+
+def test_a_process_that_is_forked_meanwhile_has_the_usual_one():
+    code = """
+import os, sys
+from rocket.gil import SWITCH_INTERVAL
+sys.setswitchinterval(0.004)
+SWITCH_INTERVAL.shorten("me", 0.001)
+child = os.fork()
+if not child:
+    os._exit(0 if abs(sys.getswitchinterval() - 0.004) < 2e-6 else 7)
+assert os.waitpid(child, 0)[1] == 0, "the child"
+assert abs(sys.getswitchinterval() - 0.001) < 2e-6, "the parent"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+
+
+def test_to_want_it_twice_and_not_at_all_is_no_mistake(interval):
+    interval.shorten("me", 0.001)
+    interval.shorten("me", 0.001)
+    interval.restore("me")
+    assert sys.getswitchinterval() == pytest.approx(0.005)
+    interval.restore("me")

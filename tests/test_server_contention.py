@@ -122,8 +122,7 @@ def test_end_is_noticed_also_by_an_idle_server(app, beside):
     # Who looked on and on would be such a thread, too.
     until(lambda: not server.stats["keeps_gil"] or threading.Event().wait(0.05))
     until(lambda: sys.getswitchinterval() == pytest.approx(0.005))
-    until(lambda: server._running.controller._asleep)  # for good: there is nothing to look for
-    assert server._running.controller._until_next_task(server._running.pool.counts()) == -1
+    until(lambda: not server._running.controller._contention.present)
 
 
 def test_connection_keeps_the_gil_as_its_worker_does(app, beside):
@@ -131,7 +130,13 @@ def test_connection_keeps_the_gil_as_its_worker_does(app, beside):
     with connect(server, GET % b"") as sock:
         answer(sock)
         (connection,) = server._running._connections
-        assert connection.keeps_gil
+
+        def kept():
+            sock.sendall(GET % b"")
+            answer(sock)
+            return connection.keeps_gil or threading.Event().wait(0.05)
+
+        until(kept)
         assert server._running.listeners[0]._acceptor is not None or not gil.HAS_ACCEPT4
         app.enough.set()
         until(lambda: not connection.keeps_gil or threading.Event().wait(0.05))

@@ -65,6 +65,7 @@ class FileWorker(Worker):
         self, connection: Connection, head: http1.Head, fields: dict[str, Any], body: Optional[IO[bytes]]
     ) -> After:
         method, target, minor, _, _, keep_alive, _ = head
+        connection.keeps_gil = self.keeps_gil
         if self.draining or connection.requests >= self._max_requests:
             keep_alive = False
         if type(body) is StreamedBody and not body.settle():

@@ -108,7 +108,8 @@ class WSGIWorker(Worker):
         if waits > SLOW:
             self.services.hand_over()
             # When the handler has come back the GIL has been waited for once: not once more for each call that sends
-            # the answer and reads the next request. With 64 threads that wait 4,700 -> 6,000 requests/s (sleep10).
+            # the answer and reads the next request. With 64 threads that wait 4,900 -> 6,050 requests/s (sleep10). So
+            # it is where others compute and the wait is for the GIL itself.
             connection.keeps_gil = self.may_keep_gil
         else:
             connection.keeps_gil = self.keeps_gil
